@@ -1,0 +1,1 @@
+"""The `unibus` command: parse, call, print. Never decides anything."""

@@ -1,0 +1,57 @@
+"""Strict base64url (RFC 4648 section 5, unpadded) and canonical JSON for what gets hashed or signed.
+
+Strict means one text for one value: padding, other alphabets and stray trailing bits are refused, so that nobody
+can make two texts of one signed thing.
+"""
+
+import base64
+import binascii
+import json
+
+from unibus.errors import InvalidInput
+
+
+def b64u(data: bytes) -> str:
+    """`data` as unpadded base64url text."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def unb64u(text: str | bytes, *, size: int | None = None) -> bytes:
+    """The bytes behind unpadded base64url `text`; `size`, if given, is the exact number of bytes wanted.
+
+    Raises InvalidInput for anything but the one canonical text.
+    """
+    try:
+        raw = text.encode("ascii") if isinstance(text, str) else text
+        data = base64.b64decode(raw + b"=" * (-len(raw) % 4), altchars=b"-_", validate=True)
+    except (UnicodeEncodeError, binascii.Error, ValueError) as error:
+        raise InvalidInput("not base64url without padding") from error
+    if base64.urlsafe_b64encode(data).rstrip(b"=") != raw:
+        raise InvalidInput("not canonical base64url without padding")
+    if size is not None and len(data) != size:
+        raise InvalidInput(f"expected {size} bytes, got {len(data)}")
+    return data
+
+
+def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise InvalidInput("an object names a member twice")
+    return found
+
+
+def dump_json(value: object) -> bytes:
+    """Compact JSON with sorted members, as UTF-8. Signed bytes are kept as they are, never made again."""
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
+
+
+def load_json(data: bytes | str) -> object:
+    """Parse JSON, refusing duplicate members, NaN and infinities, bad UTF-8 and absurd nesting."""
+    try:
+        return json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput("not valid JSON") from error
+
+
+def _refuse_constant(name: str) -> object:
+    raise InvalidInput(f"{name} is not JSON")

@@ -1,0 +1,103 @@
+"""NATS nkeys: Ed25519 keys written as base32 text with a role prefix and a checksum.
+
+Source: the NATS nkeys specification (prefix bytes and CRC-16/XMODEM, little endian). Holds no state, does no I/O.
+Signing is done by `cryptography`; verifying by libsodium (PyNaCl), which is the faster of the two and refuses
+small-order keys and non-canonical signatures.
+"""
+
+import base64
+import binascii
+from dataclasses import dataclass
+from functools import lru_cache
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nacl.exceptions import BadSignatureError
+from nacl.signing import VerifyKey
+
+from unibus.errors import InvalidInput
+
+# Prefix bytes: their upper five bits are the first letter of the text.
+USER, ACCOUNT, SERVER, CURVE, SEED = 20 << 3, 0, 13 << 3, 23 << 3, 18 << 3
+_LETTERS = {"U": USER, "A": ACCOUNT, "N": SERVER, "X": CURVE}
+
+
+def _pack(payload: bytes) -> str:
+    checked = payload + binascii.crc_hqx(payload, 0).to_bytes(2, "little")
+    return base64.b32encode(checked).rstrip(b"=").decode("ascii")
+
+
+def _unpack(text: str) -> bytes:
+    try:
+        raw = base64.b32decode(text + "=" * (-len(text) % 8))
+    except (binascii.Error, ValueError) as error:
+        raise InvalidInput("not an nkey: base32 expected") from error
+    payload, checksum = raw[:-2], raw[-2:]
+    if binascii.crc_hqx(payload, 0).to_bytes(2, "little") != checksum or _pack(payload) != text:
+        raise InvalidInput("not an nkey: the checksum does not match, it was mistyped or cut")
+    return payload
+
+
+def encode_public(kind: str, key: bytes) -> str:
+    """The text of a 32-byte public key of `kind` (one of U, A, N, X)."""
+    return _pack(bytes([_LETTERS[kind]]) + key)
+
+
+@lru_cache(maxsize=65_536)
+def decode_public(text: str, kind: str = "U") -> bytes:
+    """The 32 bytes behind a public nkey of `kind`. Raises InvalidInput."""
+    payload = _unpack(text)
+    if len(payload) != 33 or payload[0] != _LETTERS[kind]:
+        raise InvalidInput(f"not a public nkey that starts with {kind}")
+    return payload[1:]
+
+
+def encode_seed(kind: str, seed: bytes) -> str:
+    """The text (`S` + kind) of a 32-byte seed."""
+    prefix = _LETTERS[kind]
+    return _pack(bytes([SEED | (prefix >> 5), (prefix & 31) << 3]) + seed)
+
+
+def decode_seed(text: str, kind: str = "U") -> bytes:
+    """The 32 bytes behind a seed of `kind`. Raises InvalidInput, which never repeats the secret text."""
+    payload = _unpack(text)
+    prefix = _LETTERS[kind]
+    if len(payload) != 34 or payload[:2] != bytes([SEED | (prefix >> 5), (prefix & 31) << 3]):
+        raise InvalidInput(f"not an nkey seed that starts with S{kind}")
+    return payload[2:]
+
+
+@lru_cache(maxsize=65_536)
+def _verify_key(public: str, kind: str) -> VerifyKey:
+    return VerifyKey(decode_public(public, kind))
+
+
+def verify(public: str, message: bytes, signature: bytes, kind: str = "U") -> bool:
+    """Whether `signature` (64 bytes) over `message` was made by the key behind `public` (RFC 8032)."""
+    try:
+        _verify_key(public, kind).verify(message, signature)
+    except (BadSignatureError, InvalidInput, ValueError):
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A private nkey: its seed, its public text, and `sign`."""
+
+    kind: str
+    seed: bytes
+    public: str
+    _key: Ed25519PrivateKey
+
+    @classmethod
+    def from_seed(cls, seed: bytes, kind: str = "U") -> "SigningKey":
+        """From 32 secret bytes."""
+        key = Ed25519PrivateKey.from_private_bytes(seed)
+        return cls(kind, seed, encode_public(kind, key.public_key().public_bytes_raw()), key)
+
+    def sign(self, message: bytes) -> bytes:
+        """The 64-byte Ed25519 signature (RFC 8032) over `message`."""
+        return self._key.sign(message)
+
+    def __repr__(self) -> str:
+        return f"SigningKey({self.public})"

@@ -1,0 +1,1 @@
+"""The process: options, wiring, life and death of `unibus-membershipd`."""

@@ -1,0 +1,209 @@
+"""Every error that unibus raises on purpose, one class a cause, and the one table that maps them.
+
+A class carries its stable `code` (the tail of the problem type, `urn:unibus:problem:<code>`), its HTTP
+`status` and a short `title`. The message says what is wrong and what to do next, because it is shown to people
+as it stands. The daemon turns an error into problem+json (RFC 9457) and the client turns that back into the
+same class, both through `BY_CODE`.
+
+This module must never import anything of the project: every layer raises from here.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+PROBLEM_PREFIX = "urn:unibus:problem:"
+
+
+class UnibusError(Exception):
+    """Base of all errors that unibus raises on purpose. `extra` holds further public members of the problem."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "the server made a mistake"
+
+    def __init__(self, message: str = "", /, **extra: object) -> None:
+        super().__init__(message or self.title)
+        self.extra: Mapping[str, object] = extra
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+
+# What was sent is not of the right form.
+
+
+class InvalidInput(UnibusError):
+    """A value is outside its grammar: a handle, a name, a key, a parameter."""
+
+    code, status, title = "invalid-input", 400, "a value is not of the required form"
+
+
+class MalformedRecord(UnibusError):
+    """Bytes that are not a record: not a JWS, wrong header, bad signature, unknown type, fields amiss."""
+
+    code, status, title = "malformed-record", 400, "this is not a well-formed signed record"
+
+
+class TooLarge(UnibusError):
+    """Something is larger than its limit."""
+
+    code, status, title = "too-large", 413, "this is larger than the limit"
+
+
+# Who is asking, and may they.
+
+
+class SignatureMissing(UnibusError):
+    code, status, title = "signature-missing", 401, "this request must be signed"
+
+
+class SignatureInvalid(UnibusError):
+    code, status, title = "signature-invalid", 401, "the request's signature does not hold"
+
+
+class SignatureStale(UnibusError):
+    """The signature's `created` is outside the window around the server's clock."""
+
+    code, status, title = "signature-stale", 401, "the signature is too old or from the future"
+
+
+class NonceReplayed(UnibusError):
+    code, status, title = "nonce-replayed", 401, "this signed request was already used"
+
+
+class NotAUser(UnibusError):
+    """The signer is not in the directory, or no longer."""
+
+    code, status, title = "not-a-user", 403, "this identity is not an active user of the bus"
+
+
+class WrongBus(UnibusError):
+    """Something that belongs to another bus: a signature, a record, a newcomer's expectation."""
+
+    code, status, title = "wrong-bus", 403, "this belongs to another bus"
+
+
+class Forbidden(UnibusError):
+    """The signer is known and may not do this."""
+
+    code, status, title = "forbidden", 403, "this is not allowed"
+
+
+class BootstrapRefused(UnibusError):
+    code, status, title = "bootstrap-refused", 403, "the bootstrap token is wrong or was already used"
+
+
+# The state does not allow it.
+
+
+class NotFound(UnibusError):
+    code, status, title = "not-found", 404, "there is nothing here for you"
+
+
+class HeadConflict(UnibusError):
+    """The record does not extend the log's head. `extra` carries the head: `sequence` and `hash`."""
+
+    code, status, title = "head-conflict", 409, "the log has moved on"
+
+
+class RuleBroken(UnibusError):
+    """A well-formed record that the log's rules refuse, whoever signs it: a handle taken, a member twice."""
+
+    code, status, title = "rule-broken", 422, "the log's rules do not allow this record"
+
+
+class LimitReached(UnibusError):
+    code, status, title = "limit-reached", 422, "a limit is reached"
+
+
+# The node cannot serve now.
+
+
+class StorageUnavailable(UnibusError):
+    """The store cannot read or write now: disk full, disk error, closed."""
+
+    code, status, title = "storage-unavailable", 503, "the store cannot be read or written now"
+
+
+class BusUnavailable(UnibusError):
+    """nats-server does not answer now."""
+
+    code, status, title = "bus-unavailable", 503, "the message bus does not answer now"
+
+
+# Only on the client's side: the server, or somebody on it, is not to be trusted. Never sent over HTTP.
+
+
+class Untrusted(UnibusError):
+    """Base of everything that only a faulty or lying server or sender can cause."""
+
+    code, status, title = "untrusted", 500, "what the server sent does not hold"
+
+
+class LogRolledBack(Untrusted):
+    code, status, title = "log-rolled-back", 500, "the server shows a log shorter than the one seen before"
+
+
+class LogForked(Untrusted):
+    code, status, title = "log-forked", 500, "the server shows a log that differs from the one seen before"
+
+
+class LogInvalid(Untrusted):
+    """A record in a log from the server does not verify or breaks the log's rules."""
+
+    code, status, title = "log-invalid", 500, "the server shows a log that breaks its own rules"
+
+
+class SealedKeyMissing(Untrusted):
+    code, status, title = "sealed-key-missing", 500, "the server withholds a room key sealed to this identity"
+
+
+class SealedKeyInvalid(Untrusted):
+    code, status, title = "sealed-key-invalid", 500, "a sealed room key does not open to the key in the record"
+
+
+class FrameInvalid(Untrusted):
+    """A frame that is not what a member of the room can have sent: form, signature, sender, decryption."""
+
+    code, status, title = "frame-invalid", 500, "a message frame does not verify"
+
+
+class FrameReplayed(Untrusted):
+    code, status, title = "frame-replayed", 500, "a message frame was shown twice or moved"
+
+
+class OldEpoch(Untrusted):
+    """A frame sealed under a key from before a removal, sent by somebody who knew of the removal."""
+
+    code, status, title = "old-epoch", 500, "a message frame uses a room key from before a removal"
+
+
+class KeyCustody(UnibusError):
+    """An identity or secret file is missing, too widely readable, or not what it should be."""
+
+    code, status, title = "key-custody", 500, "a secret file is not safe to use"
+
+
+class Unreachable(UnibusError):
+    """No answer from the daemon."""
+
+    code, status, title = "unreachable", 503, "the daemon does not answer"
+
+
+class StartRefused(UnibusError):
+    """The daemon will not start like this. The message names what to change."""
+
+    code, status, title = "start-refused", 500, "the daemon cannot start like this"
+
+
+def _all(base: type[UnibusError]) -> list[type[UnibusError]]:
+    return [base, *(found for sub in base.__subclasses__() for found in _all(sub))]
+
+
+BY_CODE: Mapping[str, type[UnibusError]] = {error.code: error for error in _all(UnibusError)}
+
+
+def from_code(code: str, message: str, extra: Mapping[str, object]) -> UnibusError:
+    """The error that a problem stands for; an unknown code becomes a plain `UnibusError` with its message."""
+    return BY_CODE.get(code, UnibusError)(message, **extra)

@@ -1,0 +1,1 @@
+"""The control plane's HTTP adapter: routes, request signatures, problems. Never decides who may do what."""

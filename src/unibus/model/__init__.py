@@ -1,0 +1,1 @@
+"""Records, directory and room as pure functions of signed records. Never any I/O or clock."""

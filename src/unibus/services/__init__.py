@@ -1,0 +1,1 @@
+"""The only writers: authorize, append, publish the change. Never speaks HTTP or NATS itself."""

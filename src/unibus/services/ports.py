@@ -1,0 +1,40 @@
+"""What services and the bus ask of each other, as ports. Values only; neither side knows the other's insides."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What one bus connection of `user` (a public nkey) may do: `write` are the rooms it may publish into."""
+
+    user: str
+    write: tuple[str, ...]
+
+
+class BusPolicy(Protocol):
+    """What the bus asks of the services: who may connect, and what may they touch. Decided on current state."""
+
+    async def admit(self, user: str, rooms: Sequence[str] | None) -> Grants:
+        """The grants of a new connection of `user` that opens `rooms`, or all of its rooms if None.
+
+        Rooms named that the user may not write into are left out. Raises NotAUser, or LimitReached when there are
+        more rooms than one connection can carry (the message says how many, and to name the rooms it opens).
+        """
+
+    async def may_read(self, user: str, room: str) -> None:
+        """Return if `user` may read `room` now. Raises NotAUser or NotFound, the same for unknown and foreign rooms."""
+
+
+class BusEffects(Protocol):
+    """What the services ask of the bus after an append. None of these raises because a client is away."""
+
+    async def announce(self, users: Collection[str], log: str, sequence: int, digest: str) -> None:
+        """Tell `users` that `log` has a new head."""
+
+    async def withdraw(self, user: str, room: str) -> None:
+        """Take `room` from `user` now: its deliveries of that room end, connections that may write there are cut."""
+
+    async def cut(self, user: str) -> None:
+        """Cut `user` off now: every delivery and every connection, approved or still being approved."""

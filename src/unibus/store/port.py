@@ -1,0 +1,82 @@
+"""The store's port: logs of immutable entries, what hangs on them, and claims. Bytes and positions, nothing more.
+
+A store never knows rooms, users or keys. Engines implement `Store`; `tests/store/conformance.py` is the
+specification that each passes unchanged. Every write is durable when its call returns, atomic, and
+applied in full or not at all, also when the caller is cancelled or the process is killed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a log: `position` counts from 1 without gaps; `value` is what was appended, to the byte."""
+
+    position: int
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """What one append writes in one atomic step.
+
+    `attachments` stay with the entry for good, by name. `marks` are small facts derived from entries, kept by
+    name across all logs, so that a question such as "which rooms is she in" needs no scan; None removes one. They
+    can be made again from the entries.
+    """
+
+    log: str
+    position: int
+    value: bytes
+    attachments: Mapping[str, bytes] = field(default_factory=dict)
+    marks: Mapping[str, bytes | None] = field(default_factory=dict)
+
+
+class PositionTaken(Exception):  # noqa: N818 - an outcome of compare-and-append that services turn into HeadConflict
+    """The position is not the next one of its log. `length` is the log's length now."""
+
+    def __init__(self, log: str, length: int) -> None:
+        super().__init__(f"{log} has {length} entries")
+        self.length = length
+
+
+class Store(Protocol):
+    """Logs, attachments, marks and claims. All methods raise StorageUnavailable when the engine cannot serve."""
+
+    async def append(self, change: Append) -> None:
+        """Add one entry if `change.position` is the log's length + 1, else raise PositionTaken and write nothing.
+
+        Of several racing appends to one position exactly one succeeds. A log comes into being with its first entry.
+        """
+
+    async def last(self, log: str) -> Entry | None:
+        """The log's last entry, or None for a log that has none."""
+
+    async def entries(self, log: str, after: int, limit: int) -> list[Entry]:
+        """Up to `limit` entries with positions above `after`, in order."""
+
+    async def logs(self, prefix: str, after: str, limit: int) -> list[str]:
+        """Up to `limit` names of logs that start with `prefix` and sort after `after` (byte order), sorted."""
+
+    async def attachments(self, log: str, name: str, after: int, limit: int) -> list[Entry]:
+        """Up to `limit` attachments called `name` in the log, with positions above `after`, in order."""
+
+    async def marks(self, prefix: str, after: str, limit: int) -> list[tuple[str, bytes]]:
+        """Up to `limit` marks whose names start with `prefix` and sort after `after` (byte order), sorted by name."""
+
+    async def claim(self, name: str, expires_at: int) -> bool:
+        """Claim `name` until the Unix time `expires_at` (seconds). True once; False for every later attempt.
+
+        A restart does not forget. After `forget_claims` has dropped an expired claim it may be claimed again.
+        """
+
+    async def forget_claims(self, now: int) -> int:
+        """Drop the claims that expired before the Unix time `now`; how many were dropped."""
+
+    async def posture(self) -> Mapping[str, object]:
+        """What the engine really runs with, read back from it: at least `engine` (str) and `durable` (bool)."""
+
+    async def close(self) -> None:
+        """Finish what was begun and let go of files and connections. Safe to call twice."""

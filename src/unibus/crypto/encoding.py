@@ -55,3 +55,19 @@ def load_json(data: bytes | str) -> object:
 
 def _refuse_constant(name: str) -> object:
     raise InvalidInput(f"{name} is not JSON")
+
+
+def transcript(label: str, *parts: bytes | str | int) -> bytes:
+    """One unambiguous byte string of a label and parts, for hashing, signing, deriving and as associated data.
+
+    Each part, the label first, is preceded by its length as four bytes, big endian; text is UTF-8 and a
+    number is eight bytes, big endian. No two lists of parts give the same bytes.
+    """
+    encoded = [_part(label), *(_part(part) for part in parts)]
+    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
+
+
+def _part(part: bytes | str | int) -> bytes:
+    if isinstance(part, bytes):
+        return part
+    return part.encode() if isinstance(part, str) else part.to_bytes(8, "big")

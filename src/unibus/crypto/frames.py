@@ -1,0 +1,148 @@
+"""Frames: what one NATS message of a room carries. One or more application messages, encrypted once, signed once.
+
+    offset size
+    0      1    version, 1
+    1      4    epoch
+    5      32   sender's Ed25519 public key
+    37     16   session: random, new for every connection of a sender and every epoch
+    53     8    counter: 0, 1, 2 … within the session
+    61     n    AES-256-GCM ciphertext and tag (RFC 5116)
+    61+n   64   Ed25519 signature of the sender (RFC 8032)
+
+Inside the ciphertext: `sent_at` (8, Unix milliseconds), the sender's head of the room log (4 + 32) and of the
+directory (4 + 32), the number of messages (4), their lengths (4 each), their bytes. All numbers are big endian.
+
+The key is HKDF-SHA256 (RFC 5869) of the epoch's room key, salted with the session and bound to bus, room, epoch and
+sender; the nonce is the counter. A session's key is thus used once per counter value, and a session ends at 2^32
+frames, which is the nonce budget. Bus and room are not in the frame: they are in the associated data and under the
+signature, so a frame moved elsewhere does not verify. Never decides whether the sender may write: `client` does.
+"""
+
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from unibus.crypto import nkeys
+from unibus.crypto.encoding import transcript
+from unibus.crypto.heads import Head
+from unibus.crypto.roomkey import EpochRef
+from unibus.errors import FrameInvalid, TooLarge
+
+VERSION = 1
+MAX_FRAME = 1_000_000
+MAX_COUNTER = 2**32
+_HEADER = struct.Struct(">BI32s16sQ")
+_INNER = struct.Struct(">QI32sI32sI")
+OVERHEAD = _HEADER.size + _INNER.size + 16 + 64
+PER_MESSAGE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What anybody sees of a frame: epoch, sender (`U…`), session and counter. Not yet trusted."""
+
+    epoch: int
+    sender: str
+    session: bytes
+    counter: int
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What only members see: when it was sent (Unix ms), what the sender knew, and the messages."""
+
+    sent_at: int
+    room_head: Head
+    directory_head: Head
+    messages: tuple[bytes, ...]
+
+
+@lru_cache(maxsize=4096)
+def _cipher(room_key: bytes, epoch: EpochRef, sender: str, session: bytes) -> AESGCM:
+    info = epoch.bind("unibus frame key v1", sender)
+    return AESGCM(HKDF(SHA256(), length=32, salt=session, info=info).derive(room_key))
+
+
+def _bound(epoch: EpochRef, header: bytes) -> bytes:
+    return transcript("unibus frame v1", epoch.bus, epoch.room, header)
+
+
+def seal_frame(
+    key: nkeys.SigningKey, room_key: bytes, epoch: EpochRef, session: bytes, counter: int, content: Content
+) -> bytes:
+    """The frame's bytes. Raises TooLarge when the messages do not fit into one frame or the session is used up."""
+    if counter >= MAX_COUNTER:
+        raise TooLarge("this session has sent its 2^32 frames: begin another")
+    messages = content.messages
+    inner = (
+        _INNER.pack(
+            content.sent_at,
+            content.room_head.sequence,
+            content.room_head.digest,
+            content.directory_head.sequence,
+            content.directory_head.digest,
+            len(messages),
+        )
+        + struct.pack(f">{len(messages)}I", *map(len, messages))
+        + b"".join(messages)
+    )
+    if len(inner) + _HEADER.size + 80 > MAX_FRAME:
+        raise TooLarge(f"a frame is at most {MAX_FRAME} bytes: send less at once")
+    header = _HEADER.pack(VERSION, epoch.number, nkeys.decode_public(key.public), session, counter)
+    bound = _bound(epoch, header)
+    cipher = _cipher(room_key, epoch, key.public, session)
+    sealed = cipher.encrypt(counter.to_bytes(12, "big"), inner, bound)
+    return b"".join((header, sealed, key.sign(bound + sealed)))
+
+
+def read_envelope(frame: bytes) -> Envelope:
+    """The frame's header. Raises FrameInvalid for what cannot be a frame."""
+    if not OVERHEAD <= len(frame) <= MAX_FRAME:
+        raise FrameInvalid("a frame of this length cannot be")
+    version, epoch, sender, session, counter = _HEADER.unpack_from(frame)
+    if version != VERSION:
+        raise FrameInvalid(f"a frame of version {version}: a newer unibus may know it")
+    return Envelope(epoch, _sender_text(sender), session, counter)
+
+
+@lru_cache(maxsize=4096)
+def _sender_text(sender: bytes) -> str:
+    return nkeys.encode_public("U", sender)
+
+
+def open_frame(frame: bytes, envelope: Envelope, room_key: bytes, epoch: EpochRef) -> Content:
+    """Verify the signature, decrypt, take apart. `envelope` is of `read_envelope`. Raises FrameInvalid."""
+    header, sealed, signature = frame[: _HEADER.size], frame[_HEADER.size : -64], frame[-64:]
+    bound = _bound(epoch, header)
+    if envelope.epoch != epoch.number or not nkeys.verify(envelope.sender, bound + sealed, signature):
+        raise FrameInvalid("a frame whose signature does not hold: it was altered, or made for another room")
+    if envelope.counter >= MAX_COUNTER:
+        raise FrameInvalid("a frame beyond its session's nonce budget")
+    cipher = _cipher(room_key, epoch, envelope.sender, envelope.session)
+    try:
+        inner = cipher.decrypt(envelope.counter.to_bytes(12, "big"), sealed, bound)
+    except InvalidTag as error:
+        raise FrameInvalid("a frame that the room's key does not open") from error
+    return _take_apart(inner)
+
+
+def _take_apart(inner: bytes) -> Content:
+    if len(inner) < _INNER.size:
+        raise FrameInvalid("a frame that is cut short inside")
+    sent_at, room_seq, room_digest, dir_seq, dir_digest, count = _INNER.unpack_from(inner)
+    start = _INNER.size + PER_MESSAGE * count
+    if count == 0 or start > len(inner):
+        raise FrameInvalid("a frame whose number of messages is wrong")
+    lengths = struct.unpack_from(f">{count}I", inner, _INNER.size)
+    if start + sum(lengths) != len(inner):
+        raise FrameInvalid("a frame whose lengths do not add up")
+    messages = []
+    for length in lengths:
+        messages.append(inner[start : start + length])
+        start += length
+    return Content(sent_at, Head(room_seq, room_digest), Head(dir_seq, dir_digest), tuple(messages))

@@ -1,0 +1,100 @@
+"""The body of each record type, and the one table of types. Whether a record may stand is the reducers' matter.
+
+Every model is strict and forbids what it does not know: an unknown type or member is refused, never skipped.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Role = Literal["admin", "member"]
+RoomRole = Literal["owner", "member", "reader"]
+History = Literal["shared", "since-join"]
+
+UserId = Annotated[str, Field(pattern=r"^U[A-Z2-7]{55}$")]
+Digest = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")]
+Handle = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")]
+CardText = Annotated[str, Field(max_length=4096, pattern=r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$")]
+
+
+class Strict(BaseModel):
+    """Base of everything that is read from the wire."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class BusCreate(Strict):
+    """The directory's first record. Its signer becomes the first admin; its hash names the bus."""
+
+    handle: Handle
+    card: CardText
+    salt: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{22}$")]
+
+
+class UserAdmit(Strict):
+    """An admin lets the identity behind `card` onto the bus."""
+
+    handle: Handle
+    role: Role
+    card: CardText
+
+
+class UserRevoke(Strict):
+    """An admin takes a user off the bus, for good: the identity cannot come back, the handle can be given anew."""
+
+    user: UserId
+
+
+class Epoch(Strict):
+    """A new room key: its number, its commitment, and in rooms with shared history the link to the key before."""
+
+    number: Annotated[int, Field(ge=1, le=2**32 - 1)]
+    commitment: Digest
+    previous: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{64}$")] | None = None
+
+
+class RoomCreate(Strict):
+    """The room's first record. Its signer becomes the owner. `salt` and signer give the room its id."""
+
+    name: Annotated[str, Field(max_length=64)]
+    salt: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{22}$")]
+    history: History
+    epoch: Epoch
+    sealed: Digest
+
+
+class RoomAdd(Strict):
+    """An owner adds a user. With `since-join` history this starts an epoch; else the current key is sealed to them."""
+
+    user: UserId
+    role: RoomRole
+    epoch: Epoch | None = None
+    sealed: Digest
+
+
+class RoomRemove(Strict):
+    """An owner removes a member. Always starts an epoch, whose key is sealed to those who stay."""
+
+    user: UserId
+    epoch: Epoch
+    sealed: Digest
+
+
+class RoomRotate(Strict):
+    """Whoever may write starts an epoch: because somebody was revoked, or because a key has served long enough."""
+
+    epoch: Epoch
+    sealed: Digest
+
+
+DIRECTORY_TYPES: dict[str, type[Strict]] = {
+    "bus.create": BusCreate,
+    "user.admit": UserAdmit,
+    "user.revoke": UserRevoke,
+}
+ROOM_TYPES: dict[str, type[Strict]] = {
+    "room.create": RoomCreate,
+    "room.add": RoomAdd,
+    "room.remove": RoomRemove,
+    "room.rotate": RoomRotate,
+}

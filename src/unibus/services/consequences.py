@@ -1,0 +1,71 @@
+"""What must happen on the bus after a record was appended: a pure function of the record and the state after it.
+
+Cutting comes before announcing: when anybody hears of a removal, the removed user can already send nothing more.
+Never does anything itself; `perform` is the thin edge that hands the actions to the bus.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from unibus.crypto.heads import Head
+from unibus.model.bodies import RoomRemove, UserRevoke
+from unibus.model.directory import Directory
+from unibus.model.records import DIRECTORY, Record
+from unibus.model.room import Room
+from unibus.services.ports import BusEffects
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """End everything that `user` has on the bus."""
+
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Take one room from one user."""
+
+    user: str
+    room: str
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell `users` of a log's new head."""
+
+    users: frozenset[str]
+    log: str
+    head: Head
+
+
+Action = Cut | Withdraw | Announce
+
+
+def after_directory(record: Record, directory: Directory) -> Sequence[Action]:
+    """The actions that follow from a directory record which `directory` has just applied."""
+    active = frozenset(user for user in directory.users if directory.active(user))
+    announce = Announce(active, DIRECTORY, record.head)
+    if isinstance(record.body, UserRevoke):
+        return (Cut(record.body.user), announce)
+    return (announce,)
+
+
+def after_room(record: Record, room: Room, directory: Directory) -> Sequence[Action]:
+    """The actions that follow from a room record which `room` has just applied."""
+    announce = Announce(frozenset(room.members(directory)), record.log, record.head)
+    if isinstance(record.body, RoomRemove):
+        return (Withdraw(record.body.user, room.id), announce)
+    return (announce,)
+
+
+async def perform(actions: Sequence[Action], effects: BusEffects) -> None:
+    """Carry out `actions` in order."""
+    for action in actions:
+        match action:
+            case Cut(user):
+                await effects.cut(user)
+            case Withdraw(user, room):
+                await effects.withdraw(user, room)
+            case Announce(users, log, head):
+                await effects.announce(users, log, head.sequence, head.hash)

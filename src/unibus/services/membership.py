@@ -1,0 +1,192 @@
+"""The only writer of logs: takes signed records, lets the reducers judge them, appends, and has the bus follow.
+
+Every append runs to its end once it has begun, also when the request that brought it is gone: record, state and
+consequences never part. Repeating a record that is in the log already is answered as the first time.
+"""
+
+import asyncio
+import hmac
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from unibus.crypto.encoding import unb64u
+from unibus.crypto.heads import Head
+from unibus.crypto.roomkey import sealed_digest
+from unibus.crypto.sealing import SEALED_BYTES
+from unibus.errors import (
+    BootstrapRefused,
+    Forbidden,
+    HeadConflict,
+    InvalidInput,
+    MalformedRecord,
+    RuleBroken,
+    UnibusError,
+)
+from unibus.model.bodies import RoomAdd, RoomCreate, RoomRemove
+from unibus.model.directory import Directory
+from unibus.model.records import DIRECTORY, Record, read_record, room_log
+from unibus.model.room import Room, check_sealed
+from unibus.services.books import Books
+from unibus.services.consequences import Action, after_directory, after_room, perform
+from unibus.services.gate import member_mark
+from unibus.services.ports import BusEffects
+from unibus.store.port import Store
+
+CLOCK_TOLERANCE = 300  # seconds between a record's `at` and this node's clock
+
+audit = structlog.stdlib.get_logger("unibus.audit")
+
+
+class Membership:
+    """Appends to the directory and to rooms. `clock` gives Unix seconds."""
+
+    def __init__(
+        self,
+        books: Books,
+        store: Store,
+        effects: BusEffects,
+        clock: Callable[[], float],
+        *,
+        bootstrap: str | None,
+    ) -> None:
+        self._books = books
+        self._store = store
+        self._effects = effects
+        self._clock = clock
+        self._bootstrap = bootstrap
+        self._running: set[asyncio.Task[Head]] = set()
+
+    async def found(self, token: str, raw: bytes) -> Head:
+        """Append the genesis record of the bus, against the one-time bootstrap token.
+
+        Raises BootstrapRefused, or as `Directory.check`.
+        """
+        if self._bootstrap is None or not hmac.compare_digest(token.encode(), self._bootstrap.encode()):
+            audit.warning("refused", action="bus.create", code=BootstrapRefused.code)
+            raise BootstrapRefused
+        record = read_record(raw)
+        head = await self._audited(record.signer, record, self._append_directory(record))
+        self._bootstrap = None
+        return head
+
+    async def append_directory(self, actor: str, raw: bytes) -> Head:
+        """Append a directory record that `actor` signed. Raises as `Directory.check`."""
+        record = self._read(actor, raw, DIRECTORY)
+        if record.sequence == 1:
+            raise RuleBroken("this bus exists already")
+        return await self._audited(actor, record, self._append_directory(record))
+
+    async def append_room(self, actor: str, room: str, raw: bytes, sealed: Mapping[str, bytes]) -> Head:
+        """Append a room record that `actor` signed, with the sealed keys that it commits to, in one atomic step.
+
+        Raises as `Room.check`; RuleBroken when the sealed keys are not exactly the recipients'.
+        """
+        record = self._read(actor, raw, room_log(room))
+        return await self._audited(actor, record, self._append_room(record, room, sealed))
+
+    def _read(self, actor: str, raw: bytes, log: str) -> Record:
+        record = read_record(raw)
+        if record.signer != actor:
+            raise Forbidden("a record is brought by who signed it")
+        if record.log != log:
+            raise MalformedRecord(f"this record belongs to the log {record.log}, not to {log}")
+        return record
+
+    async def _audited(self, actor: str, record: Record, work: Coroutine[Any, Any, Head]) -> Head:
+        facts = {"actor": actor, "action": record.type, "log": record.log, "sequence": record.sequence}
+        task = asyncio.create_task(work, name=f"append {record.log}")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        try:
+            head = await asyncio.shield(task)
+        except UnibusError as error:
+            audit.warning("refused", **facts, code=error.code, reason=error.message)
+            raise
+        audit.info("appended", **facts, target=getattr(record.body, "user", None))
+        return head
+
+    async def close(self) -> None:
+        """Wait for the appends that have begun."""
+        if self._running:
+            await asyncio.wait(self._running)
+
+    async def _append_directory(self, record: Record) -> Head:
+        books = self._books
+        async with books.lock(DIRECTORY):
+            if await self._is_repeat(record, books.directory.head):
+                return record.head
+            self._check_time(record)
+            books.directory.check(record)
+            await books.extend(record, None)
+            actions = after_directory(record, books.directory)
+        await self._follow(actions)
+        return record.head
+
+    async def _append_room(self, record: Record, room: str, sealed: Mapping[str, bytes]) -> Head:
+        books = self._books
+        async with books.lock(record.log):
+            state = await self._room_for(record, room)
+            if await self._is_repeat(record, state.head):
+                return record.head
+            self._check_time(record)
+            state.check(record, books.directory)
+            self._check_current(record, books.directory)
+            _check_sealed_keys(state, record, sealed, books.directory)
+            await books.extend(record, state, attachments=sealed, marks=_marks(record, state))
+            actions = after_room(record, state, books.directory)
+        await self._follow(actions)
+        return record.head
+
+    async def _room_for(self, record: Record, room: str) -> Room:
+        bus = self._books.directory.bus
+        if bus is None:
+            raise RuleBroken("this bus has no users yet")
+        if isinstance(record.body, RoomCreate) and not await self._store.last(room_log(room)):
+            return Room(bus, room)
+        return await self._books.room(room)
+
+    async def _is_repeat(self, record: Record, head: Head) -> bool:
+        if record.sequence > head.sequence:
+            return False
+        found = await self._store.entries(record.log, record.sequence - 1, 1)
+        return bool(found) and found[0].value == record.raw
+
+    def _check_time(self, record: Record) -> None:
+        if abs(record.at - self._clock()) > CLOCK_TOLERANCE:
+            raise InvalidInput("the record's time is over five minutes off this node's clock: set one of them right")
+
+    def _check_current(self, record: Record, directory: Directory) -> None:
+        # A room's record must know of every revocation, or it would seal the new key to somebody who is out.
+        if record.directory is None or record.directory.sequence < directory.last_revocation:
+            head = directory.head
+            raise HeadConflict(
+                "the directory has moved on: fetch what is new and sign again",
+                log=DIRECTORY,
+                sequence=head.sequence,
+                hash=head.hash,
+            )
+
+    async def _follow(self, actions: Sequence[Action]) -> None:
+        await perform(actions, self._effects)
+
+
+def _check_sealed_keys(state: Room, record: Record, sealed: Mapping[str, bytes], directory: Directory) -> None:
+    check_sealed(state, record, sealed, directory)
+    if any(len(key) != SEALED_BYTES for key in sealed.values()):
+        raise InvalidInput(f"a sealed key has {SEALED_BYTES} bytes")
+    if sealed_digest(sealed) != unb64u(getattr(record.body, "sealed", "")):
+        raise RuleBroken("the sealed keys are not those that the record was signed for")
+
+
+def _marks(record: Record, state: Room) -> dict[str, bytes | None]:
+    match record.body:
+        case RoomCreate():
+            return {member_mark(record.signer, state.id): b"owner"}
+        case RoomAdd(user=user, role=role):
+            return {member_mark(user, state.id): role.encode()}
+        case RoomRemove(user=user):
+            return {member_mark(user, state.id): None}
+        case _:
+            return {}

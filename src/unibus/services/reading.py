@@ -1,0 +1,49 @@
+"""Reads of the control plane: pages of logs and the sealed keys of who asks. Writes nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from unibus.crypto.heads import Head
+from unibus.model.records import DIRECTORY, room_log
+from unibus.services.books import Books
+from unibus.services.gate import Gate
+from unibus.store.port import Entry, Store
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Some records of a log, as signed, and the log's head when they were read."""
+
+    records: Sequence[bytes]
+    head: Head
+
+
+class Reading:
+    """What users may read, through the gate."""
+
+    def __init__(self, books: Books, store: Store, gate: Gate) -> None:
+        self._books = books
+        self._store = store
+        self._gate = gate
+
+    async def directory(self, actor: str, after: int, limit: int) -> LogPage:
+        """Records of the directory, for anybody on the bus."""
+        self._gate.user(actor)
+        entries = await self._store.entries(DIRECTORY, after, limit)
+        return LogPage([entry.value for entry in entries], self._books.directory.head)
+
+    async def room(self, actor: str, room: str, after: int, limit: int) -> LogPage:
+        """Records of a room, for its members."""
+        state = await self._gate.room(actor, room)
+        entries = await self._store.entries(room_log(room), after, limit)
+        return LogPage([entry.value for entry in entries], state.head)
+
+    async def keys(self, actor: str, room: str, after: int, limit: int) -> list[Entry]:
+        """The keys sealed to `actor` in a room, by the number of the record that they came with."""
+        await self._gate.room(actor, room)
+        return await self._store.attachments(room_log(room), actor, after, limit)
+
+    async def genesis(self) -> bytes | None:
+        """The record that made the bus, for anybody: its hash is the bus's id. None before there is one."""
+        first = await self._store.entries(DIRECTORY, 0, 1)
+        return first[0].value if first else None

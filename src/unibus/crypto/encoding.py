@@ -7,6 +7,7 @@ can make two texts of one signed thing.
 import base64
 import binascii
 import json
+import math
 
 from unibus.errors import InvalidInput
 
@@ -46,9 +47,13 @@ def dump_json(value: object) -> bytes:
 
 
 def load_json(data: bytes | str) -> object:
-    """Parse JSON, refusing duplicate members, NaN and infinities, bad UTF-8 and absurd nesting."""
+    """Parse JSON, refusing duplicate members, NaN and infinities, anything but UTF-8, and absurd nesting."""
     try:
-        return json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_refuse_constant)
+        # Decoded here: json.loads would also take UTF-16, UTF-32 and encoded surrogates, which other readers refuse.
+        text = data.decode("utf-8") if isinstance(data, bytes) else data
+        return json.loads(
+            text, object_pairs_hook=_no_duplicates, parse_constant=_refuse_constant, parse_float=_finite_float
+        )
     except (ValueError, RecursionError) as error:
         raise InvalidInput("not valid JSON") from error
 
@@ -57,11 +62,18 @@ def _refuse_constant(name: str) -> object:
     raise InvalidInput(f"{name} is not JSON")
 
 
+def _finite_float(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise InvalidInput("a number is beyond what can be represented")
+    return number
+
+
 def transcript(label: str, *parts: bytes | str | int) -> bytes:
     """One unambiguous byte string of a label and parts, for hashing, signing, deriving and as associated data.
 
     Each part, the label first, is preceded by its length as four bytes, big endian; text is UTF-8 and a
-    number is eight bytes, big endian. No two lists of parts give the same bytes.
+    number is eight bytes, big endian. Under one label, whose parts have fixed kinds, no two lists give the same bytes.
     """
     encoded = [_part(label), *(_part(part) for part in parts)]
     return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)

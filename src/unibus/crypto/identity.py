@@ -73,11 +73,11 @@ def read_card(text: str) -> Card:
         raise InvalidInput(f"this is not a whole identity card: {error}") from error
     match payload:
         case {
-            "v": 1,
+            "v": version,
             "user": verified.signer,
             "sealing": {"suite": sealing.SUITE, "key": str(key), **more},
             **rest,
-        } if not more and not rest:
+        } if type(version) is int and version == 1 and not more and not rest:  # true and 1.0 also equal 1
             return Card(verified.signer, sealing.check_public(unb64u(key)), text)
         case _:
             raise InvalidInput("this identity card is of an unknown form: a newer unibus may know it")

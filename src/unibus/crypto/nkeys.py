@@ -7,6 +7,7 @@ small-order keys and non-canonical signatures.
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,6 +19,8 @@ from unibus.errors import InvalidInput
 
 # Prefix bytes: their upper five bits are the first letter of the text.
 USER, ACCOUNT, SERVER, CURVE, SEED = 20 << 3, 0, 13 << 3, 23 << 3, 18 << 3
+# nats-server sends 11 random bytes in base64url.
+_NONCE = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 _LETTERS = {"U": USER, "A": ACCOUNT, "N": SERVER, "X": CURVE}
 
 
@@ -98,6 +101,17 @@ class SigningKey:
     def sign(self, message: bytes) -> bytes:
         """The 64-byte Ed25519 signature (RFC 8032) over `message`."""
         return self._key.sign(message)
+
+    def sign_nonce(self, nonce: bytes) -> bytes:
+        """The signature over the nonce that a nats-server sends to whoever connects.
+
+        The server chooses these bytes. One that lies would send the signing input of a record, or of anything else
+        that this key signs, and so get it signed. None of those is a short text without dots, as a nonce is. Raises
+        InvalidInput for what is not a nonce.
+        """
+        if not _NONCE.fullmatch(nonce):
+            raise InvalidInput("the server sent something to sign that is not a nonce: do not trust it")
+        return self.sign(nonce)
 
     def __repr__(self) -> str:
         return f"SigningKey({self.public})"

@@ -32,6 +32,7 @@ SUITE = "MLKEM768-X25519/HKDF-SHA256/AES-256-GCM"
 PUBLIC_BYTES = 1184 + 32
 SEALED_BYTES = 7 + 1120 + 32 + 16
 _HEADER = bytes([1]) + bytes.fromhex("647a00010002")
+_PROBE = X25519PrivateKey.from_private_bytes(bytes(32))
 _SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
@@ -69,10 +70,12 @@ def _public_key(public: bytes) -> MLKEM768X25519PublicKey:
     if len(public) != PUBLIC_BYTES:
         raise InvalidInput(f"a sealing key has {PUBLIC_BYTES} bytes")
     try:
-        return MLKEM768X25519PublicKey(
-            MLKEM768PublicKey.from_public_bytes(public[:1184]),
-            X25519PublicKey.from_public_bytes(public[1184:]),
-        )
+        post_quantum = MLKEM768PublicKey.from_public_bytes(public[:1184])
+        classical = X25519PublicKey.from_public_bytes(public[1184:])
+        # A point of small order (RFC 7748 section 6.1) can be read and not be sealed to. Whoever has such a key in a
+        # card could, once in a room, stop every later key from being sealed, also that of their own removal.
+        _PROBE.exchange(classical)
+        return MLKEM768X25519PublicKey(post_quantum, classical)
     except ValueError as error:
         raise InvalidInput("not a sealing key") from error
 

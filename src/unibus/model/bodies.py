@@ -12,7 +12,10 @@ RoomRole = Literal["owner", "member", "reader"]
 History = Literal["shared", "since-join"]
 
 UserId = Annotated[str, Field(pattern=r"^U[A-Z2-7]{55}$")]
-Digest = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")]
+# The last character of 16 or 32 bytes in base64url carries unused bits. They must be zero: else a record would pass
+# here whose bytes cannot be decoded when it is applied.
+Digest = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$")]
+Salt = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{21}[AQgw]$")]
 Handle = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")]
 CardText = Annotated[str, Field(max_length=4096, pattern=r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$")]
 
@@ -28,7 +31,7 @@ class BusCreate(Strict):
 
     handle: Handle
     card: CardText
-    salt: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{22}$")]
+    salt: Salt
 
 
 class UserAdmit(Strict):
@@ -57,7 +60,7 @@ class RoomCreate(Strict):
     """The room's first record. Its signer becomes the owner. `salt` and signer give the room its id."""
 
     name: Annotated[str, Field(max_length=64)]
-    salt: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{22}$")]
+    salt: Salt
     history: History
     epoch: Epoch
     sealed: Digest

@@ -58,6 +58,11 @@ class Directory:
         found = self.users.get(user)
         return found is not None and found.active_at(sequence)
 
+    def revoked_at(self, user: str, sequence: int) -> bool:
+        """Whether record `sequence`, or one before it, took `user` off the bus."""
+        found = self.users.get(user)
+        return found is not None and found.revoked is not None and found.revoked <= sequence
+
     def is_admin(self, user: str) -> bool:
         """Whether `user` is an active admin."""
         return self.active(user) and self.users[user].role == "admin"

@@ -136,7 +136,7 @@ def read_record(raw: bytes) -> Record:
         )
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise MalformedRecord(f"a record's member {where!r} is missing, unknown or of the wrong form") from error
+        raise MalformedRecord(f"a record's member {where[:80]!r} is missing, unknown or of the wrong form") from error
     except InvalidInput as error:
         raise MalformedRecord(f"a record's payload does not read: {error}") from error
 

@@ -12,6 +12,7 @@
 
 STREAM = "ROOMS"
 STORED = "room.*.msg.*"
+DELIVER = "deliver"
 FLOW_CONTROL = f"$JS.FC.{STREAM}.*.*"
 
 

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from weakref import WeakValueDictionary
 
+from unibus.crypto.heads import EMPTY, Head, digest
 from unibus.errors import HeadConflict, NotFound, StorageUnavailable, UnibusError
 from unibus.model.directory import Directory
 from unibus.model.records import DIRECTORY, ROOM_PREFIX, Record, read_record, room_log
@@ -101,9 +102,11 @@ class Books:
             )
         except PositionTaken as taken:
             await self._catch_up(record.log)
+            last = await self._store.last(record.log)
             raise HeadConflict(
                 f"the log's head is record {taken.length}: fetch what is new and sign again",
-                sequence=taken.length,
+                sequence=last.position if last else 0,
+                hash=(Head(last.position, digest(last.value)) if last else EMPTY).hash,
             ) from taken
         if room is None:
             self.directory.apply(record)

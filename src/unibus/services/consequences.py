@@ -53,10 +53,12 @@ def after_directory(record: Record, directory: Directory) -> Sequence[Action]:
 
 def after_room(record: Record, room: Room, directory: Directory) -> Sequence[Action]:
     """The actions that follow from a room record which `room` has just applied."""
-    announce = Announce(frozenset(room.members(directory)), record.log, record.head)
+    members = frozenset(room.members(directory))
     if isinstance(record.body, RoomRemove):
-        return (Withdraw(record.body.user, room.id), announce)
-    return (announce,)
+        # Who was removed hears of it too, and finds the room closed when they look.
+        gone = record.body.user
+        return (Withdraw(gone, room.id), Announce(members | {gone}, record.log, record.head))
+    return (Announce(members, record.log, record.head),)
 
 
 async def perform(actions: Sequence[Action], effects: BusEffects) -> None:

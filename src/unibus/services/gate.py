@@ -6,7 +6,7 @@ foreign one are refused alike, so that nobody learns which rooms exist.
 
 from collections.abc import Sequence
 
-from unibus.errors import Forbidden, LimitReached, NotAUser, NotFound
+from unibus.errors import Forbidden, InvalidInput, LimitReached, NotAUser, NotFound
 from unibus.model.names import check_room_id
 from unibus.model.room import Room
 from unibus.services.books import Books
@@ -66,17 +66,17 @@ class Gate:
                 f"a connection carries at most {ROOMS_A_CONNECTION} rooms: name those it opens, "
                 "as rooms=<id>,<id> in the connection's token"
             )
-        writable = [room for room in dict.fromkeys(rooms) if await self._may_write(user, room)]
-        # The directory may have changed while the rooms were read.
+        states = [await self._known(room) for room in dict.fromkeys(rooms)]
+        # Judged only now, all at one instant: a removal or a revocation may have come while the rooms were read.
         self.user(user)
-        return Grants(user, tuple(writable))
+        directory = self._books.directory
+        return Grants(user, tuple(state.id for state in states if state and state.may_write(user, directory)))
 
-    async def _may_write(self, user: str, room: str) -> bool:
+    async def _known(self, room: str) -> Room | None:
         try:
-            state = await self._books.room(check_room_id(room))
-        except NotFound:
-            return False
-        return state.may_write(user, self._books.directory)
+            return await self._books.room(check_room_id(room))
+        except (NotFound, InvalidInput):
+            return None
 
     async def may_read(self, user: str, room: str) -> None:
         """See `BusPolicy.may_read`."""

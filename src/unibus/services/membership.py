@@ -20,7 +20,10 @@ from unibus.errors import (
     Forbidden,
     HeadConflict,
     InvalidInput,
+    LogForked,
     MalformedRecord,
+    NotAUser,
+    NotFound,
     RuleBroken,
     UnibusError,
 )
@@ -40,7 +43,10 @@ audit = structlog.stdlib.get_logger("unibus.audit")
 
 
 class Membership:
-    """Appends to the directory and to rooms. `clock` gives Unix seconds."""
+    """Appends to the directory and to rooms. `clock` gives Unix seconds.
+
+    `bootstrap` is the token that founds the bus, None when it is founded; `founded` is called once that has happened.
+    """
 
     def __init__(
         self,
@@ -50,12 +56,14 @@ class Membership:
         clock: Callable[[], float],
         *,
         bootstrap: str | None,
+        founded: Callable[[], None],
     ) -> None:
         self._books = books
         self._store = store
         self._effects = effects
         self._clock = clock
         self._bootstrap = bootstrap
+        self._founded = founded
         self._running: set[asyncio.Task[Head]] = set()
 
     async def found(self, token: str, raw: bytes) -> Head:
@@ -63,12 +71,15 @@ class Membership:
 
         Raises BootstrapRefused, or as `Directory.check`.
         """
-        if self._bootstrap is None or not hmac.compare_digest(token.encode(), self._bootstrap.encode()):
+        # A header's bytes that are no UTF-8 arrive as surrogates, which only "surrogatepass" encodes.
+        given = token.encode("utf-8", "surrogatepass")
+        if self._bootstrap is None or not hmac.compare_digest(given, self._bootstrap.encode()):
             audit.warning("refused", action="bus.create", code=BootstrapRefused.code)
             raise BootstrapRefused
         record = read_record(raw)
         head = await self._audited(record.signer, record, self._append_directory(record))
         self._bootstrap = None
+        self._founded()
         return head
 
     async def append_directory(self, actor: str, raw: bytes) -> Head:
@@ -95,17 +106,11 @@ class Membership:
         return record
 
     async def _audited(self, actor: str, record: Record, work: Coroutine[Any, Any, Head]) -> Head:
-        facts = {"actor": actor, "action": record.type, "log": record.log, "sequence": record.sequence}
-        task = asyncio.create_task(work, name=f"append {record.log}")
+        # The audit line is the task's too: hanging up must not keep an append out of it.
+        task = asyncio.create_task(_audit(actor, record, work), name=f"append {record.log}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        try:
-            head = await asyncio.shield(task)
-        except UnibusError as error:
-            audit.warning("refused", **facts, code=error.code, reason=error.message)
-            raise
-        audit.info("appended", **facts, target=getattr(record.body, "user", None))
-        return head
+        return await asyncio.shield(task)
 
     async def close(self) -> None:
         """Wait for the appends that have begun."""
@@ -130,9 +135,9 @@ class Membership:
             state = await self._room_for(record, room)
             if await self._is_repeat(record, state.head):
                 return record.head
+            self._check_member(record, state)
             self._check_time(record)
-            state.check(record, books.directory)
-            self._check_current(record, books.directory)
+            self._check_rules(record, state)
             _check_sealed_keys(state, record, sealed, books.directory)
             await books.extend(record, state, attachments=sealed, marks=_marks(record, state))
             actions = after_room(record, state, books.directory)
@@ -157,19 +162,47 @@ class Membership:
         if abs(record.at - self._clock()) > CLOCK_TOLERANCE:
             raise InvalidInput("the record's time is over five minutes off this node's clock: set one of them right")
 
-    def _check_current(self, record: Record, directory: Directory) -> None:
+    def _check_member(self, record: Record, state: Room) -> None:
+        if not self._books.directory.active(record.signer):
+            raise NotAUser
+        # Before anything else about the room: its head is no business of whoever is not, or no longer, in it.
+        if state.head.sequence and record.signer not in state.roles:
+            raise NotFound("there is no such room for you")
+
+    def _check_rules(self, record: Record, state: Room) -> None:
+        directory = self._books.directory
+        try:
+            state.check(record, directory)
+        except LogForked as error:
+            # A client says so of a server. Seen from here it is the record that names a directory nobody has.
+            raise _directory_moved(directory) from error
         # A room's record must know of every revocation, or it would seal the new key to somebody who is out.
         if record.directory is None or record.directory.sequence < directory.last_revocation:
-            head = directory.head
-            raise HeadConflict(
-                "the directory has moved on: fetch what is new and sign again",
-                log=DIRECTORY,
-                sequence=head.sequence,
-                hash=head.hash,
-            )
+            raise _directory_moved(directory)
 
     async def _follow(self, actions: Sequence[Action]) -> None:
         await perform(actions, self._effects)
+
+
+def _directory_moved(directory: Directory) -> HeadConflict:
+    head = directory.head
+    return HeadConflict(
+        "the directory has moved on: fetch what is new and sign again",
+        log=DIRECTORY,
+        sequence=head.sequence,
+        hash=head.hash,
+    )
+
+
+async def _audit(actor: str, record: Record, work: Coroutine[Any, Any, Head]) -> Head:
+    facts = {"actor": actor, "action": record.type, "log": record.log, "sequence": record.sequence}
+    try:
+        head = await work
+    except UnibusError as error:
+        audit.warning("refused", **facts, code=error.code, reason=error.message)
+        raise
+    audit.info("appended", **facts, target=getattr(record.body, "user", None))
+    return head
 
 
 def _check_sealed_keys(state: Room, record: Record, sealed: Mapping[str, bytes], directory: Directory) -> None:

@@ -43,6 +43,10 @@ class Reading:
         await self._gate.room(actor, room)
         return await self._store.attachments(room_log(room), actor, after, limit)
 
+    def bus_id(self) -> str | None:
+        """The bus's id, for anybody. None before there is a bus."""
+        return self._books.directory.bus
+
     async def genesis(self) -> bytes | None:
         """The record that made the bus, for anybody: its hash is the bus's id. None before there is one."""
         first = await self._store.entries(DIRECTORY, 0, 1)

@@ -1,0 +1,137 @@
+"""The auth callout at work: nats-server asks who may connect, the policy decides, this answers.
+
+Every request that can be answered is answered, by a refusal if anything at all goes wrong. Answers only for its own
+server and without a queue group, because a peer that lags behind could let a removed member in.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import nats.errors
+from nats.aio.msg import Msg
+from structlog.typing import FilteringBoundLogger
+
+from unibus.bus import callout_core as core
+from unibus.bus.config import AUTH_TIMEOUT
+from unibus.bus.keys import BusKeys
+from unibus.bus.links import Links
+from unibus.bus.options import BusAuth
+from unibus.bus.permissions import EVERYTHING, permissions
+from unibus.bus.registry import Registry
+from unibus.bus.workers import Workers
+from unibus.errors import InvalidInput, LimitReached, NotAUser, UnibusError
+from unibus.services.ports import BusPolicy
+
+MOST_AT_ONCE = 512
+_DECIDE_WITHIN = AUTH_TIMEOUT * 0.75
+
+
+class Callout:
+    """Answers the callouts of one life of the server. `server` is its id (`N…`)."""
+
+    def __init__(
+        self,
+        links: Links,
+        keys: BusKeys,
+        server: str,
+        policy: BusPolicy,
+        registry: Registry,
+        mode: BusAuth,
+        *,
+        clock: Callable[[], float],
+        random: Callable[[int], bytes],
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._links = links
+        self._keys = keys
+        self._server = server
+        self._policy = policy
+        self._registry = registry
+        self._mode = mode
+        self._clock = clock
+        self._random = random
+        self._log = log
+        self._workers = Workers("auth callout", MOST_AT_ONCE, log)
+
+    async def start(self) -> None:
+        """Begin to answer; nobody but the daemon gets in before."""
+        await self._links.auth.subscribe(core.SUBJECT, cb=self._asked)
+        await self._links.auth.flush()
+
+    async def close(self) -> None:
+        """Stop deciding; what is undecided stays unanswered and so outside."""
+        await self._workers.close()
+
+    async def _asked(self, message: Msg) -> None:
+        now = int(self._clock())
+        reply_to = (message.headers or {}).get(core.XKEY_HEADER, "")
+        try:
+            attempt = core.read_request(message.data, reply_to, self._keys, self._server, now)
+        except InvalidInput as error:
+            self._log.warning("a callout request was not understood", reason=error.message)
+            return
+        if self._workers.full:
+            await self._answer(message, attempt, self._refuse(attempt, LimitReached("too many connect at once")))
+        else:
+            self._workers.run(self._handle(message, attempt))
+
+    async def _handle(self, message: Msg, attempt: core.Attempt) -> None:
+        try:
+            async with asyncio.timeout(_DECIDE_WITHIN):
+                answer = await self._decide(attempt)
+        except UnibusError as error:
+            answer = self._refuse(attempt, error)
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong inside, the outside hears a refusal
+            self._log.error("a connection could not be decided", exc_info=error)
+            answer = self._refuse(attempt, UnibusError())
+        await self._answer(message, attempt, answer)
+
+    async def _decide(self, attempt: core.Attempt) -> str:
+        if self._mode is BusAuth.OFF:
+            return self._let_in_unchecked(attempt)
+        try:
+            return await self._admit(attempt)
+        except UnibusError as error:
+            if self._mode is BusAuth.ENFORCE:
+                raise
+            self._log.warning(
+                "enforce would refuse this connection",
+                user=attempt.claimed,
+                host=attempt.host,
+                code=error.code,
+                reason=error.message,
+            )
+            return self._let_in_unchecked(attempt)
+
+    async def _admit(self, attempt: core.Attempt) -> str:
+        """The approval of a proven member. A revocation that comes while the policy decides wins."""
+        user = core.prove(attempt)
+        rooms = core.wished_rooms(attempt)
+        connection = self._registry.asked(attempt.cid, user, self._clock())
+        try:
+            grants = await self._policy.admit(user, rooms)
+        except BaseException:
+            self._registry.gone(attempt.cid)
+            raise
+        if connection.revoked:
+            raise NotAUser("this identity's rights changed while it connected: connect again")
+        connection.rooms = frozenset(grants.write)
+        granted = permissions(grants) if self._mode is BusAuth.ENFORCE else EVERYTHING
+        return core.approval(attempt, user, granted, self._keys, int(self._clock()))
+
+    def _let_in_unchecked(self, attempt: core.Attempt) -> str:
+        self._registry.asked(attempt.cid, attempt.claimed, self._clock()).rooms = frozenset()
+        name = attempt.claimed or "anonymous"
+        return core.approval(attempt, name, EVERYTHING, self._keys, int(self._clock()))
+
+    def _refuse(self, attempt: core.Attempt, error: UnibusError) -> str:
+        self._log.info("a connection was refused", user=attempt.claimed, host=attempt.host, code=error.code)
+        return core.refusal(attempt, error.code, self._keys, int(self._clock()))
+
+    async def _answer(self, message: Msg, attempt: core.Attempt, answer: str) -> None:
+        sealed = core.seal(answer, attempt.reply_to, self._keys.curve, self._random(24))
+        try:
+            await message.respond(sealed)
+        except nats.errors.Error as error:
+            # The link is lost: the server's life ends for that, and with it the connection that waits.
+            self._log.warning("a callout could not be answered", reason=str(error))

@@ -1,0 +1,100 @@
+"""One nats-server process: started, listened to, ended. Must never outlive the daemon nor be left behind unawaited."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+from structlog.typing import FilteringBoundLogger
+
+from unibus.bus import launch
+from unibus.errors import BusUnavailable
+
+_LINE = re.compile(r"\[\d+\] (?:.*? )?\[(DBG|TRC|INF|WRN|ERR|FTL)\] (.*)")
+_LONGEST_LINE = 8192
+_POLL = 0.01
+
+
+class Child:
+    """A running nats-server. `trouble` is what it said it cannot live with."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: FilteringBoundLogger) -> None:
+        self._process = process
+        self._log = log
+        self.trouble = ""
+        self.ended: asyncio.Task[str] = asyncio.create_task(self._listen(), name="nats-server output")
+
+    @classmethod
+    async def start(cls, binary: Path, config: Path, log: FilteringBoundLogger) -> "Child":
+        """Start `binary` with `config`. Raises BusUnavailable if the machine cannot start a process now."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-I", "-S", launch.__file__, str(os.getpid())),
+                *(binary, "-c", config),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                env={},
+                start_new_session=True,  # a terminal's ctrl-c is for the daemon, which then ends the server itself
+            )
+        except OSError as error:
+            raise BusUnavailable(f"nats-server cannot be started: {error.strerror}") from error
+        return cls(process, log)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def port(self, run_dir: Path) -> int:
+        """The port the server listens on, once it does. Raises BusUnavailable if it ended before."""
+        ports = run_dir / f"nats-server_{self.pid}.ports"
+        while not self.ended.done():
+            # nats-server writes the file after it listens; half of it may be seen.
+            with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
+                address = json.loads(ports.read_bytes())["nats"][0]
+                return int(address.rpartition(":")[2])
+            await asyncio.sleep(_POLL)
+        raise BusUnavailable(self.ended.result())
+
+    async def stop(self, grace: float) -> None:
+        """End the server, politely first; by force after `grace` seconds."""
+        try:
+            if not self.ended.done():
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.terminate()
+                await asyncio.wait([self.ended], timeout=grace)
+        finally:
+            await self.kill()
+
+    async def kill(self) -> None:
+        """End the server now, and return when it is gone."""
+        if not self.ended.done():
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+        await asyncio.wait([self.ended])
+
+    async def _listen(self) -> str:
+        """Log what the server says until it ends; why it ended."""
+        assert self._process.stderr is not None  # noqa: S101 - asked for at the start; for the type checker
+        rest = b""
+        while chunk := await self._process.stderr.read(_LONGEST_LINE):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self._heard(line.decode("utf-8", "replace"))
+            rest = rest[:_LONGEST_LINE]
+        status = await self._process.wait()
+        how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        return f"nats-server {how}" + (f": {self.trouble}" if self.trouble else "")
+
+    def _heard(self, line: str) -> None:
+        known = _LINE.fullmatch(line)
+        level, text = known.groups() if known else ("FTL", line.removeprefix("nats-server: "))
+        # ERR lines are mostly about clients, and clients choose words in them. Of many bare lines the first one tells.
+        if level == "FTL" and (known or not self.trouble):
+            self.trouble = text[:500]
+        # What a client did wrong is an ERR line too, so nothing of the server's is more than a warning here.
+        (self._log.warning if level in {"WRN", "ERR", "FTL"} else self._log.debug)("nats-server", line=text)

@@ -1,0 +1,102 @@
+"""The daemon's own connections to its nats-server: one for each account, and none of them reconnects.
+
+A link that breaks ends the server's life (`lost`), because a server that the daemon cannot command could keep a
+revoked member. Must never wait without a bound: every request has a time-out.
+"""
+
+import asyncio
+import json
+from dataclasses import dataclass
+
+import nats
+import nats.errors
+from nats.aio.client import Client
+from structlog.typing import FilteringBoundLogger
+
+from unibus.bus.keys import BusKeys, login_seed
+from unibus.crypto.encoding import dump_json
+from unibus.crypto.nkeys import SigningKey
+from unibus.errors import BusUnavailable
+
+ASK_TIMEOUT = 5.0
+_PING_EVERY = 5
+_NOT_FOUND = 404
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Connected links to the accounts CORE, AUTH and SYS. `lost` is done, with the reason, when one breaks."""
+
+    core: Client
+    auth: Client
+    system: Client
+    lost: asyncio.Future[str]
+
+    @classmethod
+    async def connect(cls, address: str, keys: BusKeys, log: FilteringBoundLogger) -> "Links":
+        """Connect all three. Raises BusUnavailable."""
+        lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        made: list[Client] = []
+        try:
+            for key in (keys.core, keys.auth, keys.system):
+                made.append(await _connect(address, key, lost, log))
+        except (OSError, TimeoutError, nats.errors.Error) as error:
+            for client in made:
+                await client.close()
+            raise BusUnavailable(f"nats-server does not let its daemon in: {error}") from error
+        core, auth, system = made
+        return cls(core, auth, system, lost)
+
+    async def close(self) -> None:
+        """Close all three, also when the server is already gone."""
+        if not self.lost.done():
+            self.lost.cancel()
+        for client in (self.core, self.auth, self.system):
+            await client.close()
+
+    async def jetstream(self, call: str, body: object = None) -> dict[str, object] | None:
+        """JetStream's answer to the API `call`, None if what it is about does not exist. Raises BusUnavailable."""
+        answer = await _ask(self.core, f"$JS.API.{call}", body)
+        error = answer.get("error")
+        if not isinstance(error, dict):
+            return answer
+        if error.get("code") == _NOT_FOUND:
+            return None
+        what = call.partition(".ROOMS")[0]
+        raise BusUnavailable(f"JetStream refused {what}: {error.get('description', 'no reason given')}")
+
+    async def server(self, target: str, body: object = None) -> dict[str, object]:
+        """The server's answer to the system request `target`, such as `<id>.VARZ`. Raises BusUnavailable."""
+        return await _ask(self.system, f"$SYS.REQ.SERVER.{target}", body)
+
+
+async def _connect(address: str, key: SigningKey, lost: asyncio.Future[str], log: FilteringBoundLogger) -> Client:
+    async def broken() -> None:
+        if not lost.done():
+            lost.set_result("the daemon's connection to nats-server broke")
+
+    async def complain(error: Exception) -> None:
+        # Also what a handler of ours raised arrives here.
+        log.warning("the daemon's connection to nats-server reports", error=repr(error))
+
+    return await nats.connect(
+        address,
+        nkeys_seed_str=login_seed(key),
+        allow_reconnect=False,
+        max_reconnect_attempts=1,  # without this the first connect tries for two minutes
+        connect_timeout=5,
+        ping_interval=_PING_EVERY,
+        closed_cb=broken,
+        error_cb=complain,
+    )
+
+
+async def _ask(client: Client, subject: str, body: object) -> dict[str, object]:
+    try:
+        reply = await client.request(subject, b"" if body is None else dump_json(body), timeout=ASK_TIMEOUT)
+        answer = json.loads(reply.data)
+    except (TimeoutError, OSError, ValueError, nats.errors.Error) as error:
+        raise BusUnavailable("nats-server does not answer its daemon") from error
+    if not isinstance(answer, dict):
+        raise BusUnavailable("nats-server's answer is not understood")
+    return answer

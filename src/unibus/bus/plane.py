@@ -1,0 +1,167 @@
+"""The data plane as the daemon sees it: nats-server kept alive, and what services ask of the bus carried out.
+
+Composes the rest of this package. Must never let a failure of its own go unseen: `failed` says when keeping the
+server alive has itself ended.
+"""
+
+import asyncio
+import contextlib
+import os
+import random as chance
+import time
+from collections.abc import Callable, Collection, Mapping
+
+from structlog.typing import FilteringBoundLogger
+
+from unibus.bus import binary
+from unibus.bus.backoff import Backoff
+from unibus.bus.keys import BusKeys
+from unibus.bus.life import Life, Surroundings
+from unibus.bus.options import BusOptions
+from unibus.crypto.encoding import dump_json
+from unibus.errors import BusUnavailable, StartRefused
+from unibus.model import subjects
+from unibus.services.ports import BusPolicy
+
+
+class BusPlane:
+    """Implements `services.ports.BusEffects`. `start` and `stop` once each, in this order."""
+
+    def __init__(
+        self,
+        options: BusOptions,
+        policy: BusPolicy,
+        log: FilteringBoundLogger,
+        *,
+        clock: Callable[[], float] = time.time,
+        random: Callable[[int], bytes] = os.urandom,
+        jitter: Callable[[], float] = chance.random,
+    ) -> None:
+        self._options = options
+        self._policy = policy
+        self._log = log
+        self._clock = clock
+        self._random = random
+        self._jitter = jitter
+        self._life: Life | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._reason = "not started"
+        self._restarts = 0
+        self._port = options.port
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done with an exception when the bus can no longer keep its server alive; nobody should go on then."""
+
+    async def start(self) -> None:
+        """Start nats-server and return when it serves. Raises StartRefused, naming what to change."""
+        program = binary.find(self._options.binary)
+        version = await binary.check(program)
+        for directory in (self._options.run_dir, self._options.store_dir):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        around = Surroundings(
+            options=self._options,
+            binary=program,
+            keys=BusKeys.generate(self._random),
+            policy=self._policy,
+            clock=self._clock,
+            random=self._random,
+            log=self._log,
+        )
+        try:
+            first = await self._begin(around)
+        except BusUnavailable as error:
+            raise StartRefused(f"the bus cannot start: {error.message}") from error
+        self._port = first.port
+        self._log.info("bus ready", version=version, port=self._port, auth=self._options.mode.value)
+        self._keeper = asyncio.create_task(self._keep_alive(around, first), name="nats-server keeper")
+        self._keeper.add_done_callback(self._keeper_ended)
+
+    async def stop(self) -> None:
+        """End nats-server; it is gone when this returns."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        if not self.failed.done():
+            self.failed.cancel()
+        self._reason = "stopped"
+
+    @property
+    def client_port(self) -> int:
+        """The port members connect to; the same through all restarts of the server."""
+        return self._port
+
+    def status(self) -> Mapping[str, object]:
+        """The bus's part of `/healthz`: what is read back from the server, or why there is nothing to read."""
+        life = self._life
+        posture = life.posture if life is not None and not self._reason else None
+        return {
+            "ready": posture is not None,
+            "reason": self._reason or None,
+            "auth": self._options.mode.value,
+            "restarts": self._restarts,
+            "version": posture.version if posture else None,
+            "listen": posture.listen if posture else None,
+            "jetstream": posture is not None and posture.jetstream,
+            "durable": posture is not None and posture.durable,
+            "connections": len(life.registry) if life else 0,
+            "deliveries": len(life.deliveries) if life and life.deliveries else 0,
+        }
+
+    async def announce(self, users: Collection[str], log: str, sequence: int, digest: str) -> None:
+        """Tell `users` that `log` has a new head."""
+        body = dump_json({"log": log, "sequence": sequence, "hash": digest})
+        if self._life is not None:
+            for user in users:
+                await self._life.announce(subjects.events(user), body)
+
+    async def withdraw(self, user: str, room: str) -> None:
+        """Take `room` from `user`; nothing of it is delivered or taken when this returns."""
+        if self._life is not None:
+            await self._life.cut(user, room)
+
+    async def cut(self, user: str) -> None:
+        """Cut `user` off; none of its connections and deliveries is alive when this returns."""
+        if self._life is not None:
+            await self._life.cut(user)
+
+    async def _begin(self, around: Surroundings) -> Life:
+        self._life = life = Life(around)
+        try:
+            await life.begin(self._port)
+        except BaseException:
+            self._life = None
+            await life.end()
+            raise
+        self._reason = ""
+        return life
+
+    async def _keep_alive(self, around: Surroundings, life: Life | None) -> None:
+        """Start a new life whenever one is over, with growing pauses while they are short."""
+        backoff = Backoff()
+        began = time.monotonic()
+        try:
+            while True:
+                if life is not None:
+                    self._reason = await asyncio.shield(life.over)
+                    self._log.error("nats-server is down", reason=self._reason)
+                    await life.end()
+                backoff = backoff.after(time.monotonic() - began)
+                await asyncio.sleep(backoff.wait(self._jitter()))
+                began = time.monotonic()
+                self._restarts += 1
+                try:
+                    life = await self._begin(around)
+                    self._log.info("nats-server is back", restarts=self._restarts)
+                except BusUnavailable as error:
+                    life = None
+                    self._reason = error.message
+                    self._log.error("nats-server does not come back", reason=error.message)
+        finally:
+            if self._life is not None:
+                await self._life.end()
+                self._life = None
+
+    def _keeper_ended(self, keeper: asyncio.Task[None]) -> None:
+        with contextlib.suppress(asyncio.InvalidStateError):
+            if not keeper.cancelled() and (error := keeper.exception()) is not None:
+                self._reason = "the bus itself failed: restart the daemon"
+                self.failed.set_exception(error)

@@ -1,0 +1,71 @@
+"""Which connections there are, and whose: what a revocation must reach. Pure state; the plane acts on the answers.
+
+Must never forget a connection that may still be alive: one asked for stays until it is gone, or until it can no
+longer come to life.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+FORGET_AFTER = 10.0
+"""Seconds after which a connection that never came up cannot any more: the server gave up on it long before."""
+
+
+@dataclass(slots=True)
+class Connection:
+    """One connection, from its request on. `rooms` are those it may write into, None while that is undecided."""
+
+    cid: int
+    user: str
+    asked_at: float
+    rooms: frozenset[str] | None = None
+    alive: bool = False
+    revoked: bool = False
+
+
+class Registry:
+    """All connections of members at one server, by their number there (`cid`)."""
+
+    def __init__(self) -> None:
+        self._all: dict[int, Connection] = {}
+        self._waiting: dict[int, Connection] = {}
+
+    def __len__(self) -> int:
+        return sum(1 for connection in self._all.values() if connection.alive)
+
+    def asked(self, cid: int, user: str, now: float) -> Connection:
+        """Remember that connection `cid` of `user` wants to come in, at the time `now` in seconds."""
+        while self._waiting and (oldest := next(iter(self._waiting.values()))).asked_at < now - FORGET_AFTER:
+            self.gone(oldest.cid)
+        connection = Connection(cid, user, now)
+        self._all[cid] = self._waiting[cid] = connection
+        return connection
+
+    def came_up(self, cid: int) -> bool:
+        """Connection `cid` is alive. Whether it may stay: False if it was revoked on its way in, or never asked."""
+        connection = self._all.get(cid)
+        if connection is None:
+            return False
+        connection.alive = True
+        self._waiting.pop(cid, None)
+        return not connection.revoked
+
+    def gone(self, cid: int) -> None:
+        """Connection `cid` is no more."""
+        self._all.pop(cid, None)
+        self._waiting.pop(cid, None)
+
+    def revoke(self, user: str, room: str | None = None) -> list[int]:
+        """Mark what `user` has, or only what may write into `room`, as revoked; the numbers of those connections."""
+        return [connection.cid for connection in self._reached(user, room) if _mark(connection)]
+
+    def _reached(self, user: str, room: str | None) -> Iterable[Connection]:
+        for connection in self._all.values():
+            undecided = connection.rooms is None
+            if connection.user == user and (room is None or undecided or room in (connection.rooms or ())):
+                yield connection
+
+
+def _mark(connection: Connection) -> bool:
+    connection.revoked = True
+    return True

@@ -1,0 +1,67 @@
+"""The one stream that keeps every room's frames. Must never delete or purge anything."""
+
+from collections.abc import Mapping
+
+from unibus.bus.links import Links
+from unibus.errors import BusUnavailable
+from unibus.model.subjects import STORED, STREAM
+
+_SECOND = 1_000_000_000
+
+
+def wanted(max_payload: int) -> dict[str, object]:
+    """The stream's settings as JetStream's API writes them; `max_payload` is the largest frame in bytes.
+
+    Frames are only read through consumers that the daemon makes, so nothing that would let a message's header act
+    on other messages (roll-up, time to live, schedules, counters) and no direct read is on. Two of one id within ten
+    minutes are one frame: a client that lost its acknowledgement sends again.
+    """
+    return {
+        "name": STREAM,
+        "subjects": [STORED],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "new",
+        "num_replicas": 1,
+        "max_msgs": -1,
+        "max_bytes": -1,
+        "max_age": 0,
+        "max_msg_size": max_payload,
+        "max_msgs_per_subject": -1,
+        "max_consumers": -1,
+        "duplicate_window": 600 * _SECOND,
+        "allow_direct": False,
+        "mirror_direct": False,
+        "allow_rollup_hdrs": False,
+        "allow_msg_ttl": False,
+        "allow_msg_counter": False,
+        "allow_atomic": False,
+        "allow_msg_schedules": False,
+        "deny_delete": False,
+        "deny_purge": False,
+        "sealed": False,
+    }
+
+
+def differs(found: Mapping[str, object], settings: Mapping[str, object]) -> bool:
+    """Whether a stream's configuration lacks or contradicts one of `settings`; JetStream leaves out what is false."""
+    return any(found.get(name, False) != value for name, value in settings.items())
+
+
+async def ensure(links: Links, max_payload: int) -> None:
+    """Make the stream, or bring one that is there to these settings. Raises BusUnavailable."""
+    settings = wanted(max_payload)
+    info = await links.jetstream(f"STREAM.INFO.{STREAM}")
+    if info is None:
+        await links.jetstream(f"STREAM.CREATE.{STREAM}", settings)
+    elif not isinstance(found := info["config"], dict) or differs(found, settings):
+        await links.jetstream(f"STREAM.UPDATE.{STREAM}", settings)
+
+
+async def last_sequence(links: Links) -> int:
+    """The sequence of the newest frame ever kept. Raises BusUnavailable."""
+    info = await links.jetstream(f"STREAM.INFO.{STREAM}")
+    state = info.get("state") if info else None
+    if not isinstance(state, dict):
+        raise BusUnavailable("the stream of frames is gone: restore the data directory")
+    return int(state["last_seq"])

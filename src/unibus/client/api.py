@@ -1,0 +1,142 @@
+"""The control plane as the client calls it: signed HTTP requests, and problems turned back into errors.
+
+Every call may be repeated: reads by nature, appends because the daemon answers a repeated record as the first time. So a lost
+connection or a node that is not ready is tried again until the deadline. Never trusts what an answer says.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import aiohttp
+from pydantic import ValidationError
+from yarl import URL
+
+from unibus.client.backoff import delays
+from unibus.crypto.encoding import b64u
+from unibus.crypto.httpsig import sign
+from unibus.crypto.identity import Identity
+from unibus.errors import InvalidInput, UnibusError, Unreachable, Untrusted
+from unibus.model.bodies import Strict
+from unibus.model.problem import from_problem
+from unibus.model.wire import AppendRequest, BusView, FoundRequest, HeadView, KeysPage, RecordsPage, RoomsPage
+
+DEADLINE = 15.0  # seconds for one call, retries included, unless told otherwise
+ANSWER_LIMIT = 64 * 2**20
+Model = TypeVar("Model", bound=Strict)
+
+
+def parse_url(text: str) -> URL:
+    """The control plane's base URL. Raises InvalidInput."""
+    try:
+        url = URL(text)
+    except ValueError as error:
+        raise InvalidInput(f"not a URL: {text!r}") from error
+    if url.scheme not in {"http", "https"} or not url.host or url.user or url.query_string or url.fragment:
+        raise InvalidInput(f"the URL of a daemon looks like http://host:8470, not {text!r}")
+    return url.with_path("/")
+
+
+class ControlApi:
+    """Calls to one daemon as one identity. `bus` is set once the client knows which bus it talks to."""
+
+    def __init__(self, url: str, identity: Identity, clock: Callable[[], float], deadline: float = DEADLINE) -> None:
+        self.url = parse_url(url)
+        self.bus: str | None = None
+        self._identity = identity
+        self._clock = clock
+        self._deadline = deadline
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Make the HTTP session; `close` ends it."""
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=self._deadline), raise_for_status=False, auto_decompress=True
+        )
+
+    async def close(self) -> None:
+        """End the session. Safe to call twice."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def bus_view(self) -> BusView:
+        """Which bus this daemon serves; unsigned."""
+        return await self._call(BusView, "GET", URL("/v1/bus"))
+
+    async def found(self, token: str, record: bytes) -> HeadView:
+        """Make the bus, with its bootstrap token."""
+        body = FoundRequest(record=record.decode("ascii")).model_dump_json().encode()
+        headers = {"Authorization": f"Bearer {token}"}
+        return await self._call(HeadView, "POST", URL("/v1/bus"), body, headers)
+
+    async def records(self, log: str, after: int) -> RecordsPage:
+        """A page of a log's records after number `after`."""
+        return await self._call(RecordsPage, "GET", URL(_path(log, "records")) % {"after": str(after)})
+
+    async def append(self, log: str, record: bytes, sealed: Mapping[str, bytes]) -> HeadView:
+        """Append a record with the sealed keys that it commits to."""
+        body = AppendRequest(record=record.decode("ascii"), sealed={user: b64u(key) for user, key in sealed.items()})
+        return await self._call(HeadView, "POST", URL(_path(log, "records")), body.model_dump_json().encode())
+
+    async def keys(self, log: str, after: int) -> KeysPage:
+        """Keys sealed to this identity in a room, after record number `after`."""
+        return await self._call(KeysPage, "GET", URL(_path(log, "keys")) % {"after": str(after)})
+
+    async def rooms(self, after: str) -> RoomsPage:
+        """A page of the ids of this identity's rooms."""
+        return await self._call(RoomsPage, "GET", URL("/v1/rooms") % ({"after": after} if after else {}))
+
+    async def _call(
+        self, model: type[Model], method: str, path: URL, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Model:
+        last: UnibusError = Unreachable(f"{self.url} did not answer within {self._deadline:g} s")
+        try:
+            async with asyncio.timeout(self._deadline):
+                for pause in delays():
+                    try:
+                        return await self._once(model, method, self.url.join(path), body, headers or {})
+                    except UnibusError as error:
+                        if error.status != 503:
+                            raise
+                        last = error
+                    await asyncio.sleep(pause)
+        except TimeoutError:
+            pass
+        raise last
+
+    async def _once(self, model: type[Model], method: str, url: URL, body: bytes, extra: Mapping[str, str]) -> Model:
+        if self._session is None:
+            raise Unreachable("the connection to the bus is closed")
+        headers = dict(extra)
+        if self.bus is not None:
+            headers |= sign(
+                self._identity.signing,
+                method,
+                str(url),
+                body,
+                bus=self.bus,
+                created=int(self._clock()),
+                nonce=b64u(secrets.token_bytes(16)),
+            )
+        if body:
+            headers["Content-Type"] = "application/json"
+        try:
+            async with self._session.request(
+                method, url, data=body or None, headers=headers, allow_redirects=False
+            ) as response:
+                answer = await response.content.read(ANSWER_LIMIT)
+                status = response.status
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unreachable(f"cannot reach {self.url}: {error}; is the daemon running?") from error
+        if not 200 <= status < 300:
+            raise from_problem(status, answer)
+        try:
+            return model.model_validate_json(answer)
+        except ValidationError as error:
+            raise Untrusted(f"{url} answered with something that is not a {model.__name__}") from error
+
+
+def _path(log: str, what: str) -> str:
+    kind, _, room = log.partition("/")
+    return f"/v1/rooms/{room}/{what}" if kind == "room" else f"/v1/directory/{what}"

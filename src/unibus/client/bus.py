@@ -1,0 +1,253 @@
+"""The bus as the application uses it: `async with connect(url, identity) as bus`.
+
+Wires the client's parts together and holds what they share. What the server says is verified by `Replica`; the NATS
+connection is made when the first message is sent or read.
+"""
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+
+from unibus.client.api import DEADLINE, ControlApi
+from unibus.client.changes import Change, Signer, genesis_bus
+from unibus.client.keyring import Keyring
+from unibus.client.link import Link
+from unibus.client.memory import Memory
+from unibus.client.messages import Refusal
+from unibus.client.replica import Replica
+from unibus.client.room import Room, room_named
+from unibus.crypto.identity import Identity
+from unibus.errors import HeadConflict, NotAUser, NotFound, UnibusError, Untrusted, WrongBus
+from unibus.model.bodies import History, Role
+from unibus.model.directory import Directory, User
+from unibus.model.records import DIRECTORY, ROOM_PREFIX
+
+RACES = 8  # how often a change is signed anew because another was first
+
+log = structlog.stdlib.get_logger("unibus.client")
+
+
+class Bus:
+    """One identity's view of one bus. Made by `connect`."""
+
+    def __init__(self, api: ControlApi, identity: Identity, memory: Memory, bus: str) -> None:
+        self.id = bus
+        self.identity = identity
+        self.api = api
+        self.replica = Replica(api, memory, bus)
+        self.keyring = Keyring(api, identity)
+        self.link = Link(identity, self._locate, self._still_allowed, self._announced)
+        self._rooms: dict[str, Room] = {}
+        self._following: set[asyncio.Task[None]] = set()
+
+    @property
+    def user(self) -> str:
+        """This identity's public nkey."""
+        return self.identity.user
+
+    @property
+    def directory(self) -> Directory:
+        """The verified directory, as new as the last announcement that was followed."""
+        return self.replica.directory
+
+    def signer(self) -> Signer:
+        """What signs changes as this identity, now."""
+        return Signer(self.identity, int(time.time()), secrets.token_bytes)
+
+    def find(self, handle: str, among: Collection[str] | None = None) -> User:
+        """The user called `handle` (or with that public nkey).
+
+        `among`, if given, are the only users meant, and the revoked are found among them too. Raises NotFound.
+        """
+        known = self.directory.users
+        if among is None:
+            found = self.directory.by_handle(handle) or known.get(handle)
+            if found is not None and found.revoked is None:
+                return found
+            raise NotFound(f"there is no user {handle!r}: see unibus user list")
+        for user in among:
+            if handle in {user, known[user].handle}:
+                return known[user]
+        raise NotFound(f"{handle!r} is not in this room: see unibus room show")
+
+    async def users(self) -> list[User]:
+        """All active users, by handle."""
+        directory = await self.replica.sync_directory()
+        return sorted((u for u in directory.users.values() if u.revoked is None), key=lambda user: user.handle)
+
+    async def admit(self, handle: str, card: str, role: Role = "member") -> None:
+        """Let the identity behind `card` onto the bus as `handle`. Raises Forbidden, RuleBroken, InvalidInput."""
+
+        async def build() -> Change:
+            return self.signer().admit(self.directory, handle, card, role)
+
+        await self.append(build)
+
+    async def revoke(self, handle: str) -> None:
+        """Take a user off the bus for good. Rooms they were in change their key before the next message."""
+        user = self.find(handle).user
+
+        async def build() -> Change:
+            return self.signer().revoke(self.directory, user)
+
+        await self.append(build)
+
+    async def create_room(self, name: str, history: History = "shared") -> Room:
+        """Make a room with this identity as its owner. Raises InvalidInput for a name that cannot be shown."""
+        made: list[str] = []
+
+        async def build() -> Change:
+            room, change = self.signer().create_room(self.directory, name, history)
+            made.append(room)
+            return change
+
+        await self.append(build)
+        return await self._room(made[-1])
+
+    async def rooms(self) -> list[Room]:
+        """The rooms that this identity is in, verified, by name."""
+        found, after = [], ""
+        while True:
+            page = await self.api.rooms(after)
+            found += [await self._room(room) for room in page.rooms]
+            if page.next is None:
+                return sorted(found, key=lambda room: (room.name, room.id))
+            after = page.next
+
+    async def room(self, name: str) -> Room:
+        """The room called `name`, or with that id. Raises NotFound."""
+        return room_named(await self.rooms(), name)
+
+    async def _room(self, room: str) -> Room:
+        await self.replica.sync_room(room)
+        if room not in self._rooms:
+            self._rooms[room] = Room(self, room)
+            self.link.carry(room)
+        return self._rooms[room]
+
+    async def append(self, build: Callable[[], Awaitable[Change]], room: str | None = None) -> None:
+        """Bring logs up to date, build a change on their heads, append it; again when another was first."""
+        for attempt in range(RACES):
+            await self.replica.sync_directory()
+            if room is not None:
+                await self.replica.sync_room(room)
+            change = await build()
+            try:
+                await self.api.append(change.log, change.record, change.sealed)
+            except HeadConflict:
+                if attempt == RACES - 1:
+                    raise
+                continue
+            await self._appended(change)
+            return
+
+    async def _appended(self, change: Change) -> None:
+        if change.log == DIRECTORY:
+            await self.replica.sync_directory()
+            return
+        room = change.log.removeprefix(ROOM_PREFIX)
+        await self.replica.sync_room(room)
+        if change.epoch is not None:
+            self.keyring.add(room, *change.epoch)
+
+    def report(self, refusal: Refusal) -> None:
+        """What happens to refused frames unless the application says otherwise: a warning in the log."""
+        log.warning(
+            "message refused",
+            room=refusal.room,
+            sequence=refusal.sequence,
+            sender=refusal.sender,
+            code=refusal.error.code,
+            reason=refusal.error.message,
+        )
+
+    async def close(self) -> None:
+        """End everything. Safe to call twice."""
+        for room in self._rooms.values():
+            await room.close()
+        await self.link.close()
+        for task in self._following:
+            task.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
+        await self.api.close()
+
+    async def _locate(self) -> str:
+        view = await self.api.bus_view()
+        return f"nats://{view.nats_host or self.api.url.host}:{view.nats_port}"
+
+    async def _still_allowed(self) -> None:
+        await self.api.records(DIRECTORY, self.directory.head.sequence)
+
+    def _announced(self, data: bytes) -> None:
+        # An announcement is a hint and nothing more: what it leads to is fetched and verified.
+        try:
+            name = json.loads(data).get("log")
+        except (ValueError, AttributeError):
+            return
+        if name == DIRECTORY or (isinstance(name, str) and name.removeprefix(ROOM_PREFIX) in self.replica.rooms):
+            task = asyncio.create_task(self._follow(name), name=f"follow {name}")
+            self._following.add(task)
+            task.add_done_callback(self._following.discard)
+
+    async def _follow(self, name: str) -> None:
+        try:
+            if name == DIRECTORY:
+                await self.replica.sync_directory()
+            else:
+                await self.replica.sync_room(name.removeprefix(ROOM_PREFIX))
+        except (NotFound, NotAUser) as error:
+            for room in self._rooms.values():
+                if isinstance(error, NotAUser) or room.id == name.removeprefix(ROOM_PREFIX):
+                    room.end(error)
+        except UnibusError as error:
+            log.warning("log not followed", log=name, code=error.code, reason=error.message)
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    identity: Identity,
+    *,
+    bus: str | None = None,
+    state: Path | None = None,
+    deadline: float = DEADLINE,
+    on_first_contact: Callable[[str], None] | None = None,
+) -> AsyncIterator[Bus]:
+    """Connect to the bus that the daemon at `url` serves, as `identity`.
+
+    `bus` is the bus's id, if it is known beforehand; else the first one seen is taken and remembered in `state`, a file
+    that also remembers the heads of verified logs (None: only as long as this lasts), and `on_first_contact` is told.
+    `deadline` is in seconds, for each control-plane call.
+
+    Raises Unreachable, WrongBus, NotAUser, NotFound when the bus has no users yet, and Untrusted errors.
+    """
+    api = ControlApi(url, identity, time.time, deadline)
+    await api.open()
+    try:
+        memory = Memory(state)
+        view = await api.bus_view()
+        if view.bus is None or view.genesis is None:
+            raise NotFound("this bus has no users yet: its operator begins with unibus init")
+        if genesis_bus(view.genesis.encode("ascii")) != view.bus:
+            raise Untrusted("the server names a bus that its first record does not make")
+        if bus is not None and bus != view.bus:
+            raise WrongBus(f"this daemon serves the bus {view.bus}, not {bus}")
+        if memory.pin_bus(view.bus) and bus is None and on_first_contact is not None:
+            on_first_contact(view.bus)
+        api.bus = view.bus
+        made = Bus(api, identity, memory, view.bus)
+        try:
+            await made.replica.sync_directory()
+            if not made.directory.active(identity.user):
+                raise NotAUser("this identity is not on the bus: give its card to an admin")
+            yield made
+        finally:
+            await made.close()
+    finally:
+        await api.close()

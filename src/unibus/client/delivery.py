@@ -1,0 +1,69 @@
+"""The reader's side of one delivery, without I/O: what each NATS message of it means and what to do about it.
+
+The daemon's consumer pushes a room's frames, in the stream's order, without acknowledgements. Between them come
+status messages: heartbeats, and flow control that must be answered once everything before it was handled. A gap in
+the consumer's own numbering, or silence, means that something was lost: ask for a new delivery from the last
+frame that was handled. Source: NATS JetStream's push consumers (ADR-8 headers, `$JS.ACK` reply tokens).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+HEARTBEAT = 5.0  # seconds between heartbeats, as the daemon sets up the consumer
+SILENCE = 3 * HEARTBEAT
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Handle these bytes; `sequence` is the frame's number in the stream."""
+
+    sequence: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Publish an empty message to `subject`, after all that came before was handled."""
+
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reopen:
+    """Something was lost: open a new delivery."""
+
+
+Step = Frame | Reply | Reopen | None
+
+
+class DeliveryState:
+    """What a delivery has shown so far. `last` is the number of the last frame that was passed on."""
+
+    def __init__(self, after: int) -> None:
+        self.last = after
+        self._consumed = 0
+
+    def step(self, reply: str, headers: Mapping[str, str] | None, data: bytes) -> Step:
+        """What to do about one message of the delivery."""
+        if headers and headers.get("Status"):
+            return self._status(reply, headers)
+        parts = reply.split(".")
+        if len(parts) != 9 or parts[:2] != ["$JS", "ACK"] or not (parts[5].isdigit() and parts[6].isdigit()):
+            return None
+        sequence, consumed = int(parts[5]), int(parts[6])
+        if consumed != self._consumed + 1:
+            return Reopen()
+        self._consumed = consumed
+        if sequence <= self.last:
+            return None
+        self.last = sequence
+        return Frame(sequence, data)
+
+    def _status(self, reply: str, headers: Mapping[str, str]) -> Step:
+        if headers["Status"] != "100":
+            return Reopen()
+        consumed = headers.get("Nats-Last-Consumer", "")
+        if consumed.isdigit() and int(consumed) > self._consumed:
+            return Reopen()
+        subject = reply or headers.get("Nats-Consumer-Stalled", "")
+        return Reply(subject) if subject.startswith("$JS.FC.") else None

@@ -1,0 +1,80 @@
+"""Whether an opened frame may be believed: pure rules over the frame, the room's log and the directory.
+
+A frame is accepted only if
+1. it has not been seen: its counter is new within its sender's session;
+2. the heads that the sender names are in the logs that this client verified: else the two were shown different logs;
+3. the sender could write in the room at those heads, and also at the newest head that any earlier frame of the
+   room named: nobody is heard again after their removal became known;
+4. it is under the epoch that was current at the head it names, and nobody who holds that epoch's key was revoked by
+   the directory head it names: who knows of a removal never goes on under the old key.
+"""
+
+from collections import OrderedDict
+
+from unibus.crypto.frames import Content, Envelope
+from unibus.errors import FrameInvalid, FrameReplayed, LogForked, LogRolledBack, OldEpoch
+from unibus.model.directory import Directory
+from unibus.model.room import WRITERS, Room
+
+SESSIONS_KEPT = 4096
+REORDER = 256  # how far behind the newest counter of a session a frame may come
+
+
+class Replays:
+    """Which frames were seen, per sender and session. Bounded: the least recently heard sessions are forgotten."""
+
+    def __init__(self) -> None:
+        self._sessions: OrderedDict[tuple[str, bytes], tuple[int, set[int]]] = OrderedDict()
+
+    def admit(self, envelope: Envelope) -> None:
+        """Note the frame. Raises FrameReplayed for one that was seen or comes far too late."""
+        key = (envelope.sender, envelope.session)
+        newest, recent = self._sessions.get(key, (-1, set()))
+        if envelope.counter in recent or envelope.counter <= newest - REORDER:
+            raise FrameReplayed(f"frame {envelope.counter} of a session of {envelope.sender[:12]}… was shown again")
+        newest = max(newest, envelope.counter)
+        recent.add(envelope.counter)
+        if len(recent) > 2 * REORDER:
+            recent = {counter for counter in recent if counter > newest - REORDER}
+        self._sessions[key] = (newest, recent)
+        self._sessions.move_to_end(key)
+        if len(self._sessions) > SESSIONS_KEPT:
+            self._sessions.popitem(last=False)
+
+
+class Judge:
+    """The rules for one reader of one room, in the order in which the bus shows the frames."""
+
+    def __init__(self) -> None:
+        self._replays = Replays()
+        self._room_seen = 0
+        self._directory_seen = 0
+
+    def accept(self, envelope: Envelope, content: Content, room: Room, directory: Directory) -> None:
+        """Return if the frame may be believed. `room` and `directory` are as new as the server shows.
+
+        Raises LogRolledBack, LogForked, FrameInvalid, OldEpoch, FrameReplayed.
+        """
+        who = directory.handle_of(envelope.sender)
+        if content.room_head.sequence > room.head.sequence or (
+            content.directory_head.sequence > directory.head.sequence
+        ):
+            raise LogRolledBack(f"{who} names records that the server does not show: one of the two is lying")
+        if room.head_at(content.room_head.sequence) != content.room_head:
+            raise LogForked(f"{who} was shown another log of this room than you: the server or {who} is lying")
+        if directory.head_at(content.directory_head.sequence) != content.directory_head:
+            raise LogForked(f"{who} was shown another directory than you: the server or {who} is lying")
+        for head in {content.room_head.sequence, max(content.room_head.sequence, self._room_seen)}:
+            if room.role_at(envelope.sender, head) not in WRITERS:
+                raise FrameInvalid(f"{who} could not write in this room when this was sent")
+        for head in {content.directory_head.sequence, max(content.directory_head.sequence, self._directory_seen)}:
+            if not directory.active_at(envelope.sender, head):
+                raise FrameInvalid(f"{who} was not on the bus when this was sent")
+        if room.epoch_at(content.room_head.sequence) != envelope.epoch:
+            raise OldEpoch(f"{who} used the key of epoch {envelope.epoch}, which was not the room's when this was sent")
+        holders = room.epochs[envelope.epoch].holders
+        if any(directory.revoked_at(user, content.directory_head.sequence) for user in holders):
+            raise OldEpoch(f"{who} knew of a revocation and still used a key that the revoked user holds")
+        self._replays.admit(envelope)
+        self._room_seen = max(self._room_seen, content.room_head.sequence)
+        self._directory_seen = max(self._directory_seen, content.directory_head.sequence)

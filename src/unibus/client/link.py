@@ -1,0 +1,204 @@
+"""The client's connection to the NATS plane, kept up: connects, connects again with backoff, tells who wants to know.
+
+A connection names the rooms that it opens for writing, because what a connection may publish is fixed when it is made.
+Reconnecting is ours, not the NATS client's: every connection is new, with new rooms in its token, and what hangs
+on it (subscriptions, deliveries, unacknowledged frames) is made again by its owners. Never reads a message.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+
+import structlog
+from nats.aio.client import Client as Nats
+from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError
+from nats.errors import Error as NatsError
+
+from unibus.client.backoff import delays
+from unibus.crypto.encoding import b64u
+from unibus.crypto.identity import Identity
+from unibus.errors import BusUnavailable, UnibusError
+from unibus.model.subjects import events, inbox_prefix
+
+CONNECT_SECONDS = 5
+ROOMS_CARRIED = 200
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Connection:
+    """One live NATS connection: `nats` to use, `gone` is set when it has ended, `rooms` it may write into."""
+
+    def __init__(self, nats: Nats, rooms: frozenset[str]) -> None:
+        self.nats = nats
+        self.rooms = rooms
+        self.gone = asyncio.Event()
+        self.inbox = f"{inbox_prefix_of(nats)}.{b64u(secrets.token_bytes(16))}"
+
+    async def request(self, subject: str, body: bytes, seconds: float) -> bytes:
+        """The answer to a request, which fails at once when the connection ends. Raises NatsError, TimeoutError."""
+        asked = asyncio.ensure_future(self.nats.request(subject, body, timeout=seconds))
+        ended = asyncio.ensure_future(self.gone.wait())
+        try:
+            await asyncio.wait({asked, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
+                raise ConnectionClosedError
+            return (await asked).data
+        finally:
+            asked.cancel()
+            ended.cancel()
+            await asyncio.gather(asked, ended, return_exceptions=True)
+
+    async def close(self) -> None:
+        """End it. Safe to call twice."""
+        self.gone.set()
+        with contextlib.suppress(NatsError, OSError):
+            await self.nats.close()
+
+
+def inbox_prefix_of(nats: Nats) -> str:
+    """The prefix that the connection's replies go under."""
+    return nats.new_inbox().rpartition(".")[0]
+
+
+class Link:
+    """Keeps one `Connection` up while it is wanted.
+
+    `locate` gives the NATS address now; `allowed` returns while this identity is on the bus and raises the reason when
+    it is not, which ends the link; `on_event` gets announcements.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        locate: Callable[[], Awaitable[str]],
+        allowed: Callable[[], Awaitable[object]],
+        on_event: Callable[[bytes], None],
+    ) -> None:
+        self._identity = identity
+        self._locate = locate
+        self._allowed = allowed
+        self._on_event = on_event
+        self._rooms: OrderedDict[str, None] = OrderedDict()
+        self._connection: Connection | None = None
+        self._changed = asyncio.Condition()
+        self._task: asyncio.Task[None] | None = None
+        self._failure: UnibusError | None = None
+
+    def start(self) -> None:
+        """Begin to connect, if it has not begun."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="bus link")
+
+    async def close(self) -> None:
+        """End the connection and stop connecting. Safe to call twice."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._fail(BusUnavailable("the connection to the bus is closed"))
+
+    async def connection(self, room: str | None = None) -> Connection:
+        """A live connection, one that may write into `room` if given. Waits for it.
+
+        Raises what ended the link: NotAUser after a revocation, BusUnavailable after `close`.
+        """
+        self.start()
+        if room is not None:
+            self.carry(room)
+        while True:
+            if self._failure is not None:
+                raise self._failure
+            current = self._connection
+            if current is not None and not current.gone.is_set():
+                if room is None or room in current.rooms:
+                    return current
+                await current.close()
+            async with self._changed:
+                if self._connection is current and self._failure is None:
+                    await self._changed.wait()
+
+    def carry(self, room: str) -> None:
+        """From the next connection on, ask to write into `room` too. The longest unused give way to new ones."""
+        self._rooms[room] = None
+        self._rooms.move_to_end(room)
+        while len(self._rooms) > ROOMS_CARRIED:
+            self._rooms.popitem(last=False)
+
+    async def _run(self) -> None:
+        pauses = delays()
+        while True:
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    connection = await self._connect()
+            except (NatsError, OSError, TimeoutError) as error:
+                log.debug("bus not reached", error=str(error))
+                try:
+                    await self._allowed()
+                except UnibusError as refusal:
+                    if refusal.status != 503:
+                        await self._fail(refusal)
+                        return
+                await asyncio.sleep(next(pauses))
+                continue
+            pauses = delays()
+            await self._publish(connection)
+            try:
+                await connection.gone.wait()
+            finally:
+                await connection.close()
+
+    async def _connect(self) -> Connection:
+        nats = Nats()
+        rooms = frozenset(self._rooms)
+        lost: list[Connection] = []
+
+        async def ended() -> None:
+            for connection in lost:
+                connection.gone.set()
+
+        try:
+            await nats.connect(
+                await self._locate(),
+                nkeys_seed_str=self._identity.seed,
+                token="rooms=" + ",".join(sorted(rooms)),
+                inbox_prefix=inbox_prefix(self._identity.user).encode(),
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                connect_timeout=CONNECT_SECONDS,
+                ping_interval=20,
+                disconnected_cb=ended,
+                closed_cb=ended,
+                error_cb=_note,
+            )
+            connection = Connection(nats, rooms)
+            lost.append(connection)
+            await nats.subscribe(events(self._identity.user), cb=self._event)
+            if nats.is_closed:
+                connection.gone.set()
+        except BaseException:
+            with contextlib.suppress(NatsError, OSError):
+                await nats.close()
+            raise
+        return connection
+
+    async def _event(self, msg: Msg) -> None:
+        self._on_event(msg.data)
+
+    async def _publish(self, connection: Connection) -> None:
+        async with self._changed:
+            self._connection = connection
+            self._changed.notify_all()
+
+    async def _fail(self, reason: UnibusError) -> None:
+        async with self._changed:
+            self._failure = self._failure or reason
+            self._changed.notify_all()
+
+
+async def _note(error: Exception) -> None:
+    # The bus says here what it refused; the caller learns of it by the answer that does not come.
+    log.debug("bus error", error=str(error))

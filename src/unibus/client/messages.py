@@ -1,0 +1,66 @@
+"""What the application gets: messages, and reports of frames that were refused. Values only."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from unibus.errors import InvalidInput, UnibusError
+
+
+class Position(NamedTuple):
+    """A place in a room's history: the bus's number of the frame, and the message's offset in it. Sortable.
+
+    Reading `since` a position gives what comes after it.
+    """
+
+    sequence: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.sequence}.{self.offset}"
+
+
+START = Position(0, 0)
+
+
+def parse_position(text: str) -> Position:
+    """The position behind its text, such as `17.0`. Raises InvalidInput."""
+    sequence, _, offset = text.partition(".")
+    if not (sequence.isascii() and sequence.isdigit() and offset.isascii() and offset.isdigit()) or len(text) > 32:
+        raise InvalidInput(f"a position looks like 17.0, not {text!r}")
+    return Position(int(sequence), int(offset))
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One verified message: `sender` is a member's public nkey, `handle` their name, `data` what they sent."""
+
+    room: str
+    sender: str
+    handle: str
+    data: bytes
+    sent_at: datetime
+    position: Position
+
+    @property
+    def text(self) -> str:
+        """`data` as UTF-8 text; what is not UTF-8 is replaced."""
+        return self.data.decode(errors="replace")
+
+
+def from_unix_ms(value: int) -> datetime:
+    """A sender's clock as a time; what no calendar can show becomes the epoch's beginning."""
+    try:
+        return datetime.fromtimestamp(value / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return datetime.fromtimestamp(0, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A frame that was not accepted: where it stood in the room's stream, who it says sent it, and why."""
+
+    room: str
+    sequence: int
+    sender: str | None
+    error: UnibusError

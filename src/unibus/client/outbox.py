@@ -1,0 +1,210 @@
+"""Sending into one room: batches become frames, frames are published and acknowledged, and tried again until they are.
+
+A frame is sealed once and sent again as it is, under the same unpredictable message id, so that the bus stores it once
+however often it is sent. Frames that a new connection finds unacknowledged are sent again first, in their order.
+A frame that is not acknowledged by its deadline fails for who waits for it; a refusal that will not change fails all.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from unibus.client.batching import Batch, Batcher, Sent
+from unibus.client.link import Connection, Link
+from unibus.crypto.encoding import b64u
+from unibus.errors import BusUnavailable, LimitReached, UnibusError
+from unibus.model.subjects import room_messages
+
+IN_FLIGHT = 16  # frames on their way at once
+ACK_SECONDS = 3.0  # after which a frame is sent again
+DEADLINE = 60.0  # after which it has failed; well below the bus's window for de-duplication
+HIGH_WATER = 8 * 2**20  # bytes waiting, above which senders are held back
+
+Seal = Callable[[list[bytes]], bytes]
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One frame on its way. `message_id` cannot be guessed before the frame is seen: it is a hash of the frame."""
+
+    frame: bytes
+    batch: Batch
+    expires: float
+    message_id: str = field(init=False)
+    again: asyncio.TimerHandle | None = None
+
+    def __post_init__(self) -> None:
+        self.message_id = b64u(sha256(self.frame).digest())[:32]
+
+
+class Outbox:
+    """The outgoing side of one room. `prepare` returns what seals frames now, or raises why nothing can be sent; it is
+    told whether there is doubt, because a frame was not acknowledged in time."""
+
+    def __init__(self, link: Link, room: str, user: str, prepare: Callable[[bool], Awaitable[Seal]]) -> None:
+        self._link = link
+        self._room = room
+        self._subject = room_messages(room, user)
+        self._prepare = prepare
+        self._loop = asyncio.get_running_loop()
+        self._waiting = Batcher(self._loop)
+        self._flights: dict[str, Flight] = {}
+        self._wake = asyncio.Event()
+        self._progress = asyncio.Event()
+        self._connection: Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._doubt = False
+        self._closed = False
+
+    def post(self, data: bytes) -> Sent:
+        """Queue one message; await the result for its position. Raises TooLarge, BusUnavailable after close."""
+        if self._closed:
+            raise BusUnavailable("the connection to the bus is closed")
+        sent = self._waiting.add(data)
+        self._wake.set()
+        if self._task is None:
+            self._task = self._loop.create_task(self._run(), name=f"outbox {self._room}")
+        return sent
+
+    async def room_to_post(self) -> None:
+        """Wait while more is queued than should be: call it between posts of a long series."""
+        while self._waiting.size > HIGH_WATER:
+            self._progress.clear()
+            await self._progress.wait()
+
+    async def drain(self) -> None:
+        """Wait until everything that was posted is stored or has failed."""
+        while self._waiting.size or self._flights:
+            self._progress.clear()
+            await self._progress.wait()
+
+    async def close(self) -> None:
+        """Fail what is still on its way and stop. Safe to call twice."""
+        self._closed = True
+        tasks = [task for task in (self._task, self._watch) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.fail(BusUnavailable("the connection to the bus was closed before this was stored"))
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._send_waiting()
+            except UnibusError as error:
+                self.fail(error)
+            except (NatsError, OSError):
+                # The connection broke while publishing: what is in flight goes out again on the next one.
+                self._wake.set()
+                await asyncio.sleep(0)
+
+    async def _send_waiting(self) -> None:
+        while self._waiting.size or self._flights:
+            connection = await self._link.connection(self._room)
+            # Last, so that nothing can change between asking for the current key and using it.
+            seal = await self._prepare(self._doubt)
+            self._doubt = False
+            if connection is not self._connection:
+                await self._begin(connection)
+                continue
+            if len(self._flights) >= IN_FLIGHT:
+                return
+            batch = self._waiting.take()
+            if batch is None:
+                return
+            flight = Flight(seal(batch.messages), batch, self._loop.time() + DEADLINE)
+            self._flights[flight.message_id] = flight
+            await self._publish(flight, connection)
+
+    async def _begin(self, connection: Connection) -> None:
+        await connection.nats.subscribe(f"{connection.inbox}.{self._room}.*", cb=self._acknowledged)
+        self._connection = connection
+        if self._watch is not None:
+            self._watch.cancel()
+        self._watch = self._loop.create_task(self._wake_when_gone(connection), name=f"outbox watch {self._room}")
+        for flight in list(self._flights.values()):
+            await self._publish(flight, connection)
+
+    async def _wake_when_gone(self, connection: Connection) -> None:
+        await connection.gone.wait()
+        self._wake.set()
+
+    async def _publish(self, flight: Flight, connection: Connection) -> None:
+        if flight.again is not None:
+            flight.again.cancel()
+        flight.again = self._loop.call_later(ACK_SECONDS, self._overdue, flight)
+        await connection.nats.publish(
+            self._subject,
+            flight.frame,
+            reply=f"{connection.inbox}.{self._room}.{flight.message_id}",
+            headers={"Nats-Msg-Id": flight.message_id},
+        )
+
+    def _overdue(self, flight: Flight) -> None:
+        if self._loop.time() >= flight.expires:
+            self._finish(flight, BusUnavailable(f"the bus did not store this within {DEADLINE:.0f} s"))
+            return
+        # Make _send_waiting publish everything in flight again, on whatever connection is up then.
+        flight.again = self._loop.call_later(ACK_SECONDS, self._overdue, flight)
+        self._connection = None
+        self._doubt = True
+        self._wake.set()
+
+    async def _acknowledged(self, msg: Msg) -> None:
+        flight = self._flights.get(msg.subject.rpartition(".")[2])
+        if flight is None:
+            return
+        outcome = read_ack(msg.data, msg.headers)
+        if outcome is not None:
+            self._finish(flight, outcome)
+
+    def _finish(self, flight: Flight, outcome: int | UnibusError) -> None:
+        if flight.again is not None:
+            flight.again.cancel()
+        self._flights.pop(flight.message_id, None)
+        _resolve(flight.batch, outcome)
+        self._progress.set()
+        if self._waiting.size:
+            self._wake.set()
+
+    def fail(self, error: UnibusError) -> None:
+        """Fail everything that waits or is on its way."""
+        for flight in list(self._flights.values()):
+            self._finish(flight, error)
+        for batch in self._waiting.take_all():
+            _resolve(batch, error)
+        self._progress.set()
+
+
+def _resolve(batch: Batch, outcome: int | UnibusError) -> None:
+    if batch.done.done():
+        return
+    if isinstance(outcome, int):
+        batch.done.set_result(outcome)
+    else:
+        batch.done.set_exception(outcome)
+
+
+def read_ack(data: bytes, headers: dict[str, str] | None) -> int | UnibusError | None:
+    """What JetStream's publish acknowledgement says: the frame's number, a refusal, or None for try again later."""
+    if headers and headers.get("Status"):
+        return None  # no responders: the stream is not there yet, after a restart
+    try:
+        answer = json.loads(data)
+    except ValueError:
+        return None
+    match answer:
+        case {"error": {"description": str(text), "code": int(code)}} if code < 500:
+            return LimitReached(f"the bus refused the message: {text}")
+        case {"seq": int(sequence)} if sequence > 0:
+            return sequence
+        case _:
+            return None

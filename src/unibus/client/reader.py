@@ -1,0 +1,193 @@
+"""Reading one room: deliveries opened, kept up and resumed; frames opened, judged and taken apart into messages.
+
+Each message comes once and in the bus's order, across lost connections and restarts of anything. A frame that does not
+hold is reported and skipped, so that one bad sender stops nobody; a server whose logs do not hold ends the reading
+with the error that says so.
+"""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from unibus.client.backoff import delays
+from unibus.client.delivery import SILENCE, DeliveryState, Frame, Reopen, Reply
+from unibus.client.judge import Judge
+from unibus.client.keyring import Keyring
+from unibus.client.link import Connection, Link
+from unibus.client.messages import Message, Position, Refusal, from_unix_ms
+from unibus.client.replica import Replica
+from unibus.crypto.encoding import b64u
+from unibus.crypto.frames import Content, open_frame, read_envelope
+from unibus.errors import (
+    BusUnavailable,
+    FrameInvalid,
+    NotFound,
+    SealedKeyInvalid,
+    SealedKeyMissing,
+    UnibusError,
+    Untrusted,
+    from_code,
+)
+from unibus.model.room import Room
+from unibus.model.subjects import control, delivery
+
+OPEN_SECONDS = 5.0
+
+
+class Reader:
+    """Reads one room for one identity. `report` is told of every frame that was refused."""
+
+    def __init__(
+        self, link: Link, replica: Replica, keyring: Keyring, room: str, user: str, report: Callable[[Refusal], None]
+    ) -> None:
+        self._link = link
+        self._replica = replica
+        self._keyring = keyring
+        self._room = room
+        self._user = user
+        self._report = report
+        self._judge = Judge()
+        self._inbox: asyncio.Queue[Msg | None] = asyncio.Queue()
+        self._ended: UnibusError | None = None
+
+    def end(self, error: UnibusError) -> None:
+        """Have `messages` raise `error` once what has arrived is handled."""
+        self._ended = error
+        self._inbox.put_nowait(None)
+
+    async def messages(self, since: Position | None) -> AsyncIterator[Message]:
+        """All messages after `since`, or from now on if None; without end.
+
+        Raises NotFound when this identity is not, or no longer, in the room; NotAUser; Untrusted errors.
+        """
+        after = None if since is None else max(0, since.sequence - 1)
+        async with aclosing(self._frames(after)) as frames:
+            async for frame in frames:
+                for message in await self._open(frame):
+                    if since is None or message.position > since:
+                        yield message
+
+    async def _frames(self, after: int | None) -> AsyncGenerator[Frame, None]:
+        pauses = delays()
+        while True:
+            connection = await self._link.connection()
+            self._inbox = asyncio.Queue()
+            if self._ended is not None:
+                raise self._ended
+            try:
+                state = await self._open_delivery(connection, after)
+                after = state.last
+                pauses = delays()
+                async with aclosing(self._follow(connection, state)) as frames:
+                    async for frame in frames:
+                        after = frame.sequence
+                        yield frame
+            except (NatsError, OSError, TimeoutError, BusUnavailable):
+                await asyncio.sleep(next(pauses))
+
+    async def _open_delivery(self, connection: Connection, after: int | None) -> DeliveryState:
+        inbox = self._inbox
+        token = b64u(secrets.token_bytes(16))
+
+        async def arrived(msg: Msg) -> None:
+            inbox.put_nowait(msg)
+
+        # Flow control bounds what is on its way; a limit here would drop frames.
+        await connection.nats.subscribe(
+            delivery(self._user, token), cb=arrived, pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
+        request = json.dumps({"room": self._room, "token": token, "after": after}).encode()
+        answer = await connection.request(control(self._user, "deliver"), request, OPEN_SECONDS)
+        match json.loads(answer):
+            case {"after": int(start)}:
+                return DeliveryState(start)
+            case {"error": {"code": str(code), "message": str(message)}}:
+                raise from_code(code, message, {})
+            case _:
+                raise Untrusted("the daemon answered a request for a delivery with something else")
+
+    async def _follow(self, connection: Connection, state: DeliveryState) -> AsyncGenerator[Frame, None]:
+        inbox = self._inbox
+        gone = asyncio.create_task(_when_gone(connection, inbox), name="delivery watch")
+        try:
+            while True:
+                async with asyncio.timeout(SILENCE):
+                    msg = await inbox.get()
+                if msg is None:
+                    return
+                match state.step(msg.reply, msg.headers, msg.data):
+                    case Frame() as frame:
+                        yield frame
+                    case Reply(subject):
+                        await connection.nats.publish(subject)
+                    case Reopen():
+                        return
+        finally:
+            gone.cancel()
+
+    async def _open(self, frame: Frame) -> list[Message]:
+        for pause in delays():
+            try:
+                return await self._judged(frame)
+            except UnibusError as error:
+                if error.status != 503 or isinstance(error, Untrusted):
+                    raise
+            # The control plane is away for a moment; what it is asked for here will still be there.
+            await asyncio.sleep(pause)
+        return []
+
+    async def _judged(self, frame: Frame) -> list[Message]:
+        sender = None
+        try:
+            envelope = read_envelope(frame.data)
+            sender = envelope.sender
+            room = await self._know_epoch(envelope.epoch)
+            try:
+                key = await self._keyring.key(room, envelope.epoch)
+            except NotFound:
+                return []  # from before this identity joined, in a room whose history is not shared
+            content = open_frame(frame.data, envelope, key, room.epoch_ref(envelope.epoch))
+        except (FrameInvalid, SealedKeyMissing, SealedKeyInvalid) as error:
+            self._report(Refusal(self._room, frame.sequence, sender, error))
+            return []
+        await self._catch_up(content)
+        try:
+            self._judge.accept(envelope, content, room, self._replica.directory)
+        except Untrusted as error:
+            self._report(Refusal(self._room, frame.sequence, sender, error))
+            return []
+        return [
+            Message(
+                room=room.id,
+                sender=envelope.sender,
+                handle=self._replica.directory.handle_of(envelope.sender),
+                data=data,
+                sent_at=from_unix_ms(content.sent_at),
+                position=Position(frame.sequence, index),
+            )
+            for index, data in enumerate(content.messages)
+        ]
+
+    async def _know_epoch(self, epoch: int) -> Room:
+        room = self._replica.rooms.get(self._room)
+        if room is None or epoch not in room.epochs:
+            room = await self._replica.sync_room(self._room)
+        if epoch not in room.epochs:
+            raise FrameInvalid(f"a frame of epoch {epoch}, which the room has not begun")
+        return room
+
+    async def _catch_up(self, content: Content) -> None:
+        if content.directory_head.sequence > self._replica.directory.head.sequence:
+            await self._replica.sync_directory()
+        if content.room_head.sequence > self._replica.rooms[self._room].head.sequence:
+            await self._replica.sync_room(self._room)
+
+
+async def _when_gone(connection: Connection, inbox: "asyncio.Queue[Msg | None]") -> None:
+    await connection.gone.wait()
+    inbox.put_nowait(None)

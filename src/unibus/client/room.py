@@ -1,0 +1,173 @@
+"""One room as the application uses it: send, read, and change who is in it."""
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Literal
+from weakref import WeakSet
+
+from unibus.client.batching import Sent
+from unibus.client.changes import Change
+from unibus.client.messages import START, Message, Position, Refusal
+from unibus.client.outbox import Outbox, Seal
+from unibus.client.reader import Reader
+from unibus.crypto.frames import MAX_COUNTER, Content, seal_frame
+from unibus.errors import Forbidden, NotFound, UnibusError
+from unibus.model.bodies import RoomRole
+from unibus.model.room import Room as RoomState
+
+if TYPE_CHECKING:
+    from unibus.client.bus import Bus
+
+Since = Position | Literal["start", "now"]
+
+
+class Session:
+    """Counters of one sender's frames under one epoch's key; see `crypto.frames`."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.id = secrets.token_bytes(16)
+        self.counter = 0
+
+
+class Room:
+    """A room on a bus. Made by `Bus.room` and `Bus.create_room`; what it shows is verified."""
+
+    def __init__(self, bus: "Bus", room: str) -> None:
+        self._bus = bus
+        self.id = room
+        self._session: Session | None = None
+        self._readers: WeakSet[Reader] = WeakSet()
+        self._outbox = Outbox(bus.link, room, bus.user, self._prepare)
+
+    @property
+    def state(self) -> RoomState:
+        """The room's log, reduced: as new as the last announcement that was followed."""
+        return self._bus.replica.rooms[self.id]
+
+    @property
+    def name(self) -> str:
+        return self.state.name
+
+    @property
+    def members(self) -> dict[str, RoomRole]:
+        """Who is in the room now, by handle."""
+        directory = self._bus.directory
+        return {directory.handle_of(user): role for user, role in self.state.members(directory).items()}
+
+    async def send(self, data: str | bytes) -> Position:
+        """Send one message; returns its position once the bus has stored it.
+
+        Raises Forbidden, NotFound when this identity may not write here (any more), TooLarge, BusUnavailable when the
+        bus did not take it within the deadline.
+        """
+        await self._outbox.room_to_post()
+        return await self.post(data)
+
+    def post(self, data: str | bytes) -> Sent:
+        """Queue one message without waiting; what is returned can be awaited for its position or the failure.
+
+        Messages posted while others are on their way share a frame. Between many, await `room_to_post`.
+        """
+        return self._outbox.post(data.encode() if isinstance(data, str) else data)
+
+    async def room_to_post(self) -> None:
+        """Wait while more is queued than should be."""
+        await self._outbox.room_to_post()
+
+    async def drain(self) -> None:
+        """Wait until all that was posted is stored, or has failed."""
+        await self._outbox.drain()
+
+    def messages(
+        self, since: Since = "now", *, on_refused: Callable[[Refusal], None] | None = None
+    ) -> AsyncIterator[Message]:
+        """Messages after `since`, without end: each once, in the bus's order, whatever happens in between.
+
+        `on_refused` hears of frames that do not verify; by default they go to the log as warnings. Raises NotFound
+        when this identity is removed, NotAUser when it is revoked, Untrusted errors when the server's logs do not hold.
+        """
+        bus = self._bus
+        reader = Reader(bus.link, bus.replica, bus.keyring, self.id, bus.user, on_refused or bus.report)
+        self._readers.add(reader)
+        start = START if since == "start" else None if since == "now" else since
+        return reader.messages(start)
+
+    def end(self, error: UnibusError) -> None:
+        """This room is no longer open to this identity: what sends and reads here ends with `error`."""
+        self._outbox.fail(error)
+        for reader in self._readers:
+            reader.end(error)
+
+    async def add(self, handle: str, role: RoomRole = "member") -> None:
+        """Add the user called `handle`. Raises NotFound, Forbidden, RuleBroken."""
+        user = self._bus.find(handle).user
+
+        async def build() -> Change:
+            state, key = await self._current()
+            return self._bus.signer().add(state, self._bus.directory, key, user, role)
+
+        await self._bus.append(build, self.id)
+
+    async def remove(self, handle: str) -> None:
+        """Remove a member: cut off at once, and everything from now on is under a key that they never get."""
+        user = self._bus.find(handle, among=self.state.roles).user
+
+        async def build() -> Change:
+            state, key = await self._current()
+            return self._bus.signer().remove(state, self._bus.directory, key, user)
+
+        await self._bus.append(build, self.id)
+
+    async def rotate(self) -> None:
+        """Begin a new epoch: a new key for the members who are on the bus now."""
+
+        async def build() -> Change:
+            state, key = await self._current()
+            return self._bus.signer().rotate(state, self._bus.directory, key)
+
+        await self._bus.append(build, self.id)
+
+    async def close(self) -> None:
+        """Stop sending; what was posted and not stored fails."""
+        await self._outbox.close()
+
+    async def _current(self) -> tuple[RoomState, bytes]:
+        state = self.state
+        return state, await self._bus.keyring.key(state, state.epoch.number)
+
+    async def _prepare(self, doubt: bool) -> Seal:
+        directory = self._bus.directory
+        if doubt or not self.state.may_write(self._bus.user, directory):
+            # What this client knows may be old: ask before refusing, and before trying for ever.
+            await self._bus.replica.sync_room(self.id)
+        if not self.state.may_write(self._bus.user, directory):
+            raise Forbidden(f"you may read the room {self.name!r}, not write in it")
+        if self.state.rotation_due(directory):
+            await self.rotate()
+        state, key = await self._current()
+        session = self._session
+        if session is None or session.epoch != state.epoch.number or session.counter >= MAX_COUNTER:
+            session = self._session = Session(state.epoch.number)
+        ref = state.epoch_ref(session.epoch)
+        heads = state.head, directory.head
+
+        def seal(messages: list[bytes]) -> bytes:
+            content = Content(int(time.time() * 1000), *heads, tuple(messages))
+            frame = seal_frame(self._bus.identity.signing, key, ref, session.id, session.counter, content)
+            session.counter += 1
+            return frame
+
+        return seal
+
+
+def room_named(rooms: list[Room], name: str) -> Room:
+    """The room called `name`, or with that id. Raises NotFound, also when the name is not unique."""
+    found = [room for room in rooms if name in {room.id, room.name}]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ids = ", ".join(room.id for room in found)
+        raise NotFound(f"several rooms are called {name!r}: name one by its id, of {ids}")
+    raise NotFound(f"you are in no room called {name!r}: see unibus room list")

@@ -1,0 +1,165 @@
+"""One node: the one place where store, services, bus and HTTP are wired. Production and the end-to-end tests start this.
+
+Starts from the inside out and stops from the outside in, so that nothing is asked of a part that is not up.
+"""
+
+import asyncio
+import secrets
+import time
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+from aiohttp import web
+
+from unibus import __version__
+from unibus.bus.options import BusAuth, BusOptions
+from unibus.bus.plane import BusPlane
+from unibus.daemon.data_dir import DataDir
+from unibus.daemon.options import Options
+from unibus.errors import StartRefused, StorageUnavailable
+from unibus.http.api import Api
+from unibus.http.auth import Authenticator
+from unibus.http.health import health, health_route
+from unibus.http.problems import problem_middleware
+from unibus.http.site import Site
+from unibus.services.books import Books
+from unibus.services.gate import Gate
+from unibus.services.membership import Membership
+from unibus.services.reading import Reading
+from unibus.services.upkeep import forget_claims
+from unibus.store.port import Store
+from unibus.store.sqlite import SqliteStore
+
+log = structlog.get_logger("unibus.node")
+
+
+class Node:
+    """A running node while entered. Raises StartRefused when it cannot start."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._stack = AsyncExitStack()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._started = time.monotonic()
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done with an exception when a part that must not end has ended; the process should then end too."""
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            self.data_dir = stack.enter_context(DataDir(self._options.data_dir))
+            self.store: Store = await self._open_store(stack)
+            self.books = Books(self.store)
+            try:
+                await self.books.load()
+            except StorageUnavailable as error:
+                raise StartRefused(error.message) from error
+            gate = Gate(self.books, self.store)
+            self.bus = BusPlane(self._bus_options(), gate, log)
+            await self.bus.start()
+            stack.push_async_callback(self.bus.stop)
+            self.bus.failed.add_done_callback(self._part_failed)
+            membership = Membership(
+                self.books,
+                self.store,
+                self.bus,
+                time.time,
+                bootstrap=self._bootstrap(),
+                founded=self.data_dir.spend_token,
+            )
+            stack.push_async_callback(membership.close)
+            await self._serve_http(stack, gate, membership)
+            self._own(asyncio.create_task(forget_claims(self.store, time.time), name="claims upkeep"))
+            stack.push_async_callback(self._end_tasks)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+        if not self.failed.done():
+            self.failed.cancel()
+
+    @property
+    def founded(self) -> bool:
+        """Whether the bus has its first admin."""
+        return self.books.directory.bus is not None
+
+    async def _open_store(self, stack: AsyncExitStack) -> Store:
+        try:
+            store = await SqliteStore.open(self._options.data_dir / "unibus.sqlite3")
+        except StorageUnavailable as error:
+            raise StartRefused(error.message) from error
+        stack.push_async_callback(store.close)
+        return store
+
+    def _bus_options(self) -> BusOptions:
+        options = self._options
+        return BusOptions(
+            data_dir=options.data_dir,
+            host=options.nats_host,
+            port=options.nats_port,
+            mode=BusAuth(options.bus_auth),
+            binary=options.nats_server,
+            node=options.node_name,
+        )
+
+    def _bootstrap(self) -> str | None:
+        if self.founded:
+            self.data_dir.spend_token()
+            return None
+        return self.data_dir.bootstrap_token()
+
+    async def _serve_http(self, stack: AsyncExitStack, gate: Gate, membership: Membership) -> None:
+        reading = Reading(self.books, self.store, gate)
+        authenticator = Authenticator(
+            self.store,
+            bus_id=reading.bus_id,
+            is_user=self.books.directory.active,
+            clock=time.time,
+        )
+        api = Api(authenticator, membership, reading, gate, lambda: (None, self.bus.client_port))
+        app = web.Application(middlewares=[problem_middleware(log, lambda: secrets.token_hex(8))])
+        app.add_routes([health_route(self.health), *api.routes()])
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5.0)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        host, port = self._options.http_host, self._options.http_port
+        try:
+            await Site(runner, host, port, log=log).start()
+        except OSError as error:
+            raise StartRefused(f"cannot listen on --http-bind {host}:{port}: {error.strerror}") from error
+        self.http_port: int = runner.addresses[0][1]
+
+    async def health(self) -> dict[str, Any]:
+        """What `/healthz` shows."""
+        try:
+            store = await self.store.posture()
+        except StorageUnavailable as error:
+            store = {"engine": "sqlite", "durable": False, "reasons": [error.message]}
+        return health(
+            node=self._options.node_name,
+            version=__version__,
+            uptime=time.monotonic() - self._started,
+            founded=self.founded,
+            bus_auth=self._options.bus_auth,
+            store=store,
+            bus=self.bus.status(),
+        )
+
+    def _own(self, task: asyncio.Task[None]) -> None:
+        self._tasks.append(task)
+        task.add_done_callback(self._part_failed)
+
+    async def _end_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _part_failed(self, part: "asyncio.Future[None]") -> None:
+        if part.cancelled() or self.failed.done():
+            return
+        error = part.exception()
+        self.failed.set_exception(error if error is not None else RuntimeError("a part of the node ended"))

@@ -1,0 +1,96 @@
+"""What `unibus-membershipd` is told: flags, or `UNIBUS_…` variables. The one place that reads the environment.
+
+An option whose engine is not there is refused by name, never accepted and ignored.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from unibus.errors import StartRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The daemon's settings, checked."""
+
+    http_host: str
+    http_port: int
+    nats_host: str
+    nats_port: int
+    data_dir: Path
+    bus_auth: str
+    nats_server: Path | None
+    node_name: str
+
+
+def parse_bind(text: str, flag: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT`; an IPv6 host stands in brackets; port 0 takes a free one. Raises StartRefused."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise StartRefused(f"{flag} takes HOST:PORT, such as 0.0.0.0:8470, not {text!r}")
+    return host, int(port)
+
+
+def check(
+    *,
+    http_bind: str,
+    nats_bind: str,
+    data_dir: Path,
+    bus_auth: str,
+    store: str,
+    nats_url: str | None,
+    nats_server: Path | None,
+    node_name: str,
+) -> Options:
+    """The options behind the flags. Raises StartRefused, naming what to change."""
+    if store != "sqlite":
+        raise StartRefused(f"--store {store} is not in this version: leave it at sqlite")
+    if nats_url is not None:
+        raise StartRefused("--nats-url is not in this version: leave it out, and the daemon runs its own nats-server")
+    http_host, http_port = parse_bind(http_bind, "--http-bind")
+    nats_host, nats_port = parse_bind(nats_bind, "--nats-bind")
+    return Options(http_host, http_port, nats_host, nats_port, data_dir, bus_auth, nats_server, node_name)
+
+
+def flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The daemon's flags on a click command; click reads the variables."""
+    for option in reversed(
+        (
+            click.option(
+                "--http-bind", default="0.0.0.0:8470", metavar="HOST:PORT", help="where the HTTP control plane listens"
+            ),
+            click.option(
+                "--nats-bind", default="0.0.0.0:4250", metavar="HOST:PORT", help="where the NATS data plane listens"
+            ),
+            click.option(
+                "--data-dir",
+                default="local_files",
+                type=click.Path(path_type=Path, file_okay=False),
+                help="all state; one daemon at a time",
+            ),
+            click.option(
+                "--bus-auth",
+                default="enforce",
+                type=click.Choice(["off", "warn", "enforce"]),
+                help="enforce: only users, only their rooms; warn: lets through and logs what enforce would refuse; "
+                "off: lets everybody in",
+            ),
+            click.option(
+                "--store", default="sqlite", type=click.Choice(["sqlite", "kv"]), help="where records are kept"
+            ),
+            click.option("--nats-url", metavar="URL", help="an external NATS server instead of an own one"),
+            click.option(
+                "--nats-server",
+                type=click.Path(path_type=Path),
+                help="another nats-server binary than the one installed with unibus",
+            ),
+            click.option("--node-name", default="unibus", help="this node's name, shown in /healthz"),
+        )
+    ):
+        command = option(command)
+    return command

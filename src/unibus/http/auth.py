@@ -1,0 +1,113 @@
+"""Who sent this request: the checks on a signed request, in an order that gives strangers nothing.
+
+1. form, bus and time, which cost next to nothing; 2. the signature over method, address and the digest of the body;
+3. whether the signer is a user; 4. the body, which is read only now and must have that digest; 5. the nonce, claimed
+last, so that nobody without a user's key can fill the store with claims or burn a nonce of somebody else's.
+
+A user is looked up only after the signature held: otherwise the answers would tell anybody who is on the bus. Must
+never take anything from a request that the signature does not cover, other than to refuse it.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from aiohttp import hdrs, web
+from multidict import istr
+
+from unibus.crypto import httpsig
+from unibus.errors import InvalidInput, NonceReplayed, NotAUser, SignatureInvalid, SignatureMissing, WrongBus
+from unibus.http.body import BODY_SECONDS, read_body
+
+_INPUT, _SIGNATURE, _DIGEST = istr("Signature-Input"), istr("Signature"), istr("Content-Digest")
+# A Host with a slash in it would move part of the path into the authority: other request, same signed address.
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+
+
+class Claims(Protocol):
+    """What is asked of the store: `unibus.store.port.Store` fits."""
+
+    async def claim(self, name: str, expires_at: int) -> bool:
+        """Claim `name` until the Unix time `expires_at`; False if it is claimed already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A request's authenticated sender (a public nkey) and the body that was signed, empty if there was none."""
+
+    user: str
+    body: bytes
+
+
+class Authenticator:
+    """Checks signed requests. `bus_id` gives this bus's id, or None before there is a bus; `clock` gives Unix time.
+
+    `body_seconds` is how long a body may take to arrive.
+    """
+
+    def __init__(
+        self,
+        claims: Claims,
+        *,
+        bus_id: Callable[[], str | None],
+        is_user: Callable[[str], bool],
+        clock: Callable[[], float],
+        body_seconds: float = BODY_SECONDS,
+    ) -> None:
+        self._claims = claims
+        self._bus_id = bus_id
+        self._is_user = is_user
+        self._clock = clock
+        self._body_seconds = body_seconds
+        # The window, the body's time to arrive, and a window for the clocks of other nodes: by then the signature is
+        # too old everywhere, and its claim may be forgotten.
+        self._claim_seconds = 2 * httpsig.WINDOW + math.ceil(body_seconds)
+
+    async def authenticate(self, request: web.BaseRequest, limit: int = 0) -> Caller:
+        """The sender of `request` and its body of at most `limit` bytes. Succeeds once for a signature.
+
+        Whether the sender may do what it asks is for the services to say, on the state at that moment. Raises
+        SignatureMissing, SignatureInvalid, SignatureStale, WrongBus, NotAUser, NonceReplayed, and what `read_body`
+        raises.
+        """
+        signed = self._verified(request)
+        body = await read_body(request, limit, self._body_seconds) if signed.digest is not None else b""
+        if signed.digest is not None and httpsig.content_digest(body) != signed.digest:
+            raise SignatureInvalid("the body is not the one that was signed")
+        name = f"nonce/{signed.user}/{signed.nonce}"
+        if not await self._claims.claim(name, signed.created + self._claim_seconds):
+            raise NonceReplayed("this signed request was used before; sign it again with a new nonce")
+        return Caller(signed.user, body)
+
+    def _verified(self, request: web.BaseRequest) -> httpsig.Signed:
+        signature_input, signature = _single(request, _INPUT), _single(request, _SIGNATURE)
+        if signature_input is None or signature is None:
+            raise SignatureMissing("this request must be signed; use the unibus client or see docs/protocol.md")
+        signed = httpsig.parse(signature_input, signature, _single(request, _DIGEST))
+        if signed.digest is None and request.body_exists:
+            raise SignatureInvalid("a request with a body must send and sign its content-digest")
+        if signed.bus != self._bus_id():
+            raise WrongBus("this request was signed for another bus; check the address, or the bus you joined")
+        httpsig.check_fresh(signed.created, self._clock())
+        httpsig.verify(signed, request.method, _target_uri(request))
+        if not self._is_user(signed.user):
+            raise NotAUser("this identity is not an active user of the bus; ask an admin to add it")
+        return signed
+
+
+def _single(request: web.BaseRequest, name: istr) -> str | None:
+    """The header's value, or None where there is none. Raises SignatureInvalid if it is sent twice."""
+    values = request.headers.getall(name, ())
+    if len(values) > 1:
+        raise SignatureInvalid(f"the header {name} must be sent once")
+    return values[0] if values else None
+
+
+def _target_uri(request: web.BaseRequest) -> str:
+    """The address as the sender must have signed it (RFC 9421 section 2.2.2), nothing in it decoded or tidied."""
+    host = _single(request, hdrs.HOST)
+    if host is None or not _HOST.fullmatch(host) or not request.raw_path.startswith("/"):
+        raise InvalidInput("a signed request needs one Host header with a plain name, and a target that starts with /")
+    return f"{request.scheme}://{host}{request.raw_path}"

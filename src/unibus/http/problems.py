@@ -1,0 +1,74 @@
+"""Every failed request answers with problem details (RFC 9457); this is where errors turn into HTTP.
+
+Must never let an unexpected error's text, type or traceback out: it is logged under an incident number, and only that
+number is told.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+from unibus.errors import NotFound, TooLarge, UnibusError
+from unibus.model.problem import CONTENT_TYPE, plain_problem, to_problem
+
+
+def problem_response(error: UnibusError) -> web.Response:
+    """The answer that stands for `error`."""
+    # RFC 9110 section 15.5.2: a 401 names the scheme that is asked for.
+    headers: dict[str, str] = {hdrs.WWW_AUTHENTICATE: 'Signature realm="unibus"'} if error.status == 401 else {}
+    return _answer(error.status, to_problem(error), headers)
+
+
+def refusal(error: web.HTTPException) -> web.Response:
+    """The answer for an error status that aiohttp itself found: no such route, other method, body too large."""
+    match error.status:
+        case 404:
+            return problem_response(NotFound("there is no such address here"))
+        case 413:
+            return problem_response(TooLarge())
+        case 405:
+            allowed = error.headers.get(hdrs.ALLOW, "")
+            return plain_response(405, f"this address takes {allowed}", {hdrs.ALLOW: allowed})
+        case status:
+            return plain_response(status, error.text or error.reason)
+
+
+def plain_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    """The answer for a refusal that has no code of its own."""
+    return _answer(status, plain_problem(status, detail), headers or {})
+
+
+def problem_middleware(log: structlog.stdlib.BoundLogger, incident: Callable[[], str]) -> Middleware:
+    """The outermost middleware. `incident` gives a fresh random number for each unexpected error."""
+
+    @web.middleware
+    async def answer_with_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except UnibusError as error:
+            if error.status >= 500:
+                log.warning("request failed", method=request.method, path=request.path, error=error.message)
+            return problem_response(error)
+        except web.HTTPException:
+            raise  # aiohttp's own answers become problems in `http.site`, together with those that never get here
+        except Exception:
+            number = incident()
+            log.exception("request broke", incident=number, method=request.method, path=request.path)
+            if request.writer.output_size > 0:
+                # Part of another answer is out: only an aborted connection tells the client that it is not whole.
+                raise ConnectionAbortedError from None
+            message = f"the server made a mistake; tell its operator the number {number}, its log has more"
+            return problem_response(UnibusError(message, incident=number))
+
+    return answer_with_problems
+
+
+def _answer(status: int, members: Mapping[str, object], headers: Mapping[str, str]) -> web.Response:
+    return web.Response(
+        status=status,
+        body=json.dumps(members).encode(),
+        headers={hdrs.CONTENT_TYPE: CONTENT_TYPE, hdrs.CACHE_CONTROL: "no-store", **headers},
+    )

@@ -1,0 +1,74 @@
+"""The JSON bodies of the control plane's HTTP API, one model each, used by both ends. Forms only.
+
+Records travel as their compact JWS text, sealed keys as base64url. What a server sends is never trusted for being of
+this form: the client verifies what is inside.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from unibus.crypto.jws import MAX_BYTES
+from unibus.model.bodies import Digest, Strict, UserId
+
+PAGE = 500  # the most records or ids in one answer
+JwsText = Annotated[str, Field(max_length=MAX_BYTES, pattern=r"^[A-Za-z0-9_.-]+$")]
+
+
+class HeadView(Strict):
+    """A log's head: the number of its last record (0 for none) and that record's hash."""
+
+    sequence: Annotated[int, Field(ge=0)]
+    hash: Digest
+
+
+class BusView(Strict):
+    """What anybody may know of a bus: its id and first record (null before there is one), and where its NATS plane is.
+
+    `nats_port` is on the same host as the control plane unless `nats_host` says otherwise.
+    """
+
+    bus: Digest | None
+    genesis: JwsText | None
+    nats_host: str | None
+    nats_port: Annotated[int, Field(ge=1, le=65535)]
+
+
+class FoundRequest(Strict):
+    """The record that makes the bus. Goes with the bootstrap token as a bearer token (RFC 6750)."""
+
+    record: JwsText
+
+
+class AppendRequest(Strict):
+    """A record that extends a log, and the sealed keys that it commits to, by recipient."""
+
+    record: JwsText
+    sealed: dict[UserId, Annotated[str, Field(max_length=2048)]] = Field(default_factory=dict, max_length=10_000)
+
+
+class RecordsPage(Strict):
+    """Records of a log in order, and the head that the log had. More follow while the last one is not the head."""
+
+    records: list[JwsText]
+    head: HeadView
+
+
+class RoomsPage(Strict):
+    """Ids of the asker's rooms, sorted; `next` is where the next page begins, null on the last."""
+
+    rooms: list[str]
+    next: str | None
+
+
+class SealedKey(Strict):
+    """A room key sealed to the asker: it came with the room's record `sequence`."""
+
+    sequence: Annotated[int, Field(ge=1)]
+    sealed: Annotated[str, Field(max_length=2048)]
+
+
+class KeysPage(Strict):
+    """Keys sealed to the asker in one room, in order."""
+
+    keys: list[SealedKey]

@@ -1,0 +1,190 @@
+"""The store's engine for one node: SQLite in WAL mode, every commit synced. Implements `unibus.store.port.Store`.
+
+Writes go through one writer that commits in groups; reads have a connection of their own and never wait for
+them. Must never answer for anything that is not on disk.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+
+from unibus.errors import InvalidInput, StartRefused, StorageUnavailable
+from unibus.store.files import make_private, tighten
+from unibus.store.port import Append, Entry
+from unibus.store.schema import STEPS, Step, prepare
+from unibus.store.sqlite_errors import CLOSED, unavailable
+from unibus.store.sqlite_plan import Add, Claim, Forget, Probe
+from unibus.store.sqlite_writer import Writer
+
+BUSY_TIMEOUT = 5.0  # seconds to wait for another process's lock
+WAL_KEPT = 64 * 1024 * 1024  # bytes of the write-ahead log that stay allocated after a burst
+LARGEST = 2**63 - 1  # SQLite's largest integer
+SYNCHRONOUS = ("off", "normal", "full", "extra")
+
+_ENTRIES = """SELECT position, value FROM entries WHERE log = (SELECT id FROM logs WHERE name = ?)
+    AND position > ? ORDER BY position LIMIT ?"""
+_LAST = """SELECT position, value FROM entries WHERE log = (SELECT id FROM logs WHERE name = ?)
+    ORDER BY position DESC LIMIT 1"""
+_ATTACHMENTS = """SELECT position, value FROM attachments WHERE log = (SELECT id FROM logs WHERE name = ?)
+    AND name = ? AND position > ? ORDER BY position LIMIT ?"""
+_LOGS = "SELECT name FROM logs WHERE name >= ? AND name < ? ORDER BY name LIMIT ?"
+_MARKS = "SELECT name, value FROM marks WHERE name >= ? AND name < ? ORDER BY name LIMIT ?"
+
+
+class SqliteStore:
+    """Implements `unibus.store.port.Store` on one file. Made by `open`; `close` it."""
+
+    def __init__(self, writing: aiosqlite.Connection, reading: aiosqlite.Connection, owned: AsyncExitStack) -> None:
+        self._writing = writing
+        self._reading = reading
+        self._owned = owned
+        self._writer = Writer(writing)
+        self._closing: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, path: Path, steps: Sequence[Step] = STEPS) -> "SqliteStore":
+        """The store in the file at `path`, made or upgraded to the schema after all `steps` if need be.
+
+        Raises StartRefused when the file is not to be used like this, StorageUnavailable when the disk does not serve.
+        """
+        try:
+            make_private(path)
+            async with AsyncExitStack() as owned:
+                writing, reading = [
+                    await owned.enter_async_context(aiosqlite.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None))
+                    for _ in range(2)
+                ]
+                await prepare(writing, path, steps)
+                tighten(path)
+                for setting in (
+                    "journal_mode = WAL",
+                    "synchronous = FULL",
+                    "foreign_keys = ON",
+                    f"journal_size_limit = {WAL_KEPT}",
+                ):
+                    await writing.execute_fetchall(f"PRAGMA {setting}")
+                await reading.execute_fetchall("PRAGMA query_only = ON")
+                return cls(writing, reading, owned.pop_all())
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise StartRefused(f"cannot use {path} as the store: {reason}; mend it or name another") from error
+        except sqlite3.Error as error:
+            raise unavailable(error) from error
+
+    async def append(self, change: Append) -> None:
+        """See `Store.append`."""
+        await self._writer.write(
+            Add(
+                change.log,
+                _name(change.log),
+                change.position,
+                change.value,
+                {_name(name): value for name, value in change.attachments.items()},
+                {_name(name): value for name, value in change.marks.items()},
+            )
+        )
+
+    async def last(self, log: str) -> Entry | None:
+        """See `Store.last`."""
+        return next((Entry(*row) for row in await self._read(_LAST, _name(log))), None)
+
+    async def entries(self, log: str, after: int, limit: int) -> list[Entry]:
+        """See `Store.entries`."""
+        return [Entry(*row) for row in await self._read(_ENTRIES, _name(log), _whole(after), _count(limit))]
+
+    async def logs(self, prefix: str, after: str, limit: int) -> list[str]:
+        """See `Store.logs`."""
+        return [str(name, "utf-8") for (name,) in await self._read(_LOGS, *_range(prefix, after), _count(limit))]
+
+    async def attachments(self, log: str, name: str, after: int, limit: int) -> list[Entry]:
+        """See `Store.attachments`."""
+        rows = await self._read(_ATTACHMENTS, _name(log), _name(name), _whole(after), _count(limit))
+        return [Entry(*row) for row in rows]
+
+    async def marks(self, prefix: str, after: str, limit: int) -> list[tuple[str, bytes]]:
+        """See `Store.marks`."""
+        rows = await self._read(_MARKS, *_range(prefix, after), _count(limit))
+        return [(str(name, "utf-8"), value) for name, value in rows]
+
+    async def claim(self, name: str, expires_at: int) -> bool:
+        """See `Store.claim`."""
+        return await self._writer.write(Claim(_name(name), _whole(expires_at))) == 1
+
+    async def forget_claims(self, now: int) -> int:
+        """See `Store.forget_claims`."""
+        return await self._writer.write(Forget(_whole(now)))
+
+    async def posture(self) -> Mapping[str, object]:
+        """See `Store.posture`. Where the last write failed, one is tried first; `reasons` says why it fails still."""
+        if self._writer.failure:
+            with suppress(StorageUnavailable):
+                await self._writer.write(Probe())
+        try:
+            ((journal_mode,),) = await self._writing.execute_fetchall("PRAGMA journal_mode")
+            ((synchronous,),) = await self._writing.execute_fetchall("PRAGMA synchronous")
+        except (sqlite3.Error, ValueError) as error:
+            raise _refusal(error) from error
+        return describe(journal_mode, synchronous, self._writer.failure)
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        await self._writer.close()
+        await self._owned.aclose()
+
+    async def _read(self, statement: str, *values: object) -> Iterable[Any]:
+        try:
+            return await self._reading.execute_fetchall(statement, values)
+        except (sqlite3.Error, ValueError) as error:
+            raise _refusal(error) from error
+
+
+def describe(journal_mode: str, synchronous: int, failure: str | None) -> Mapping[str, object]:
+    """The posture of an engine that runs with these settings (SQLite's `PRAGMA journal_mode` and `synchronous`).
+
+    Durable means that a commit is synced before it is answered: https://www.sqlite.org/pragma.html#pragma_synchronous.
+    """
+    return {
+        "engine": "sqlite",
+        "durable": journal_mode not in ("memory", "off") and SYNCHRONOUS[synchronous] in ("full", "extra"),
+        "journal_mode": journal_mode,
+        "synchronous": SYNCHRONOUS[synchronous],
+        "reasons": [failure] if failure else [],
+    }
+
+
+def _refusal(error: sqlite3.Error | ValueError) -> StorageUnavailable:
+    # aiosqlite raises ValueError for a connection that was closed.
+    return unavailable(error) if isinstance(error, sqlite3.Error) else StorageUnavailable(CLOSED)
+
+
+def _name(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput("a name must be valid unicode text") from error
+
+
+def _range(prefix: str, after: str) -> tuple[bytes, bytes]:
+    # From the first name that may be in the answer up to, and without, the first that no longer starts with the
+    # prefix: UTF-8 never holds the byte 0xff, and nothing sorts between a name and that name with a zero byte.
+    start = _name(prefix)
+    return max(start, _name(after) + b"\0"), start + b"\xff"
+
+
+def _whole(number: int) -> int:
+    return max(-LARGEST, min(number, LARGEST))
+
+
+def _count(limit: int) -> int:
+    # To SQLite a negative limit is none at all.
+    return max(0, _whole(limit))

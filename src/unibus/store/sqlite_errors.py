@@ -1,0 +1,34 @@
+"""What SQLite's errors mean to the person who runs the node.
+
+A message here may travel to clients: it must never name a path, a statement or a value.
+"""
+
+import sqlite3
+
+from unibus.errors import StorageUnavailable
+
+CLOSED = "the store is closed: the daemon is stopping, try again when it is back"
+
+# By primary result code (https://www.sqlite.org/rescode.html).
+_CAUSES = {
+    sqlite3.SQLITE_FULL: "the disk is full: free some space and try again, no restart is needed",
+    sqlite3.SQLITE_IOERR: "the disk refuses to read or write: see the system's log, then free space or replace it",
+    sqlite3.SQLITE_READONLY: "the store's files are read-only: give the daemon's user write access to them",
+    sqlite3.SQLITE_PERM: "the store's files are not accessible: give the daemon's user access to them",
+    sqlite3.SQLITE_CANTOPEN: "the store's files cannot be opened: see that they are there and free to write",
+    sqlite3.SQLITE_BUSY: "another program holds the store's file: end it and try again",
+    sqlite3.SQLITE_CORRUPT: "the store's file is damaged: stop the daemon and restore a backup",
+    sqlite3.SQLITE_NOTADB: "the store's file is damaged: stop the daemon and restore a backup",
+    sqlite3.SQLITE_NOMEM: "the node is out of memory: free some and try again",
+}
+
+
+def primary_code(error: BaseException) -> int:
+    """SQLite's primary result code, or 0 for an error that did not come from SQLite's library."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def unavailable(error: sqlite3.Error) -> StorageUnavailable:
+    """The error to raise in place of SQLite's own."""
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    return StorageUnavailable(_CAUSES.get(primary_code(error), f"the store failed with {name}: see the daemon's log"))

@@ -1,0 +1,177 @@
+"""The SQLite engine's one writer: all writes that wait go into one transaction, one sync of the disk serves them all.
+
+It must never answer before the commit, never let one write's failure become another's, and never leave a
+caller without an answer.
+"""
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import aiosqlite
+
+from unibus.errors import StorageUnavailable
+from unibus.store.sqlite_errors import CLOSED, primary_code, unavailable
+from unibus.store.sqlite_plan import Add, Answer, Claim, Forget, Probe, Write, plan, share_out
+
+# Bounds of one transaction, so that nobody waits long behind the others.
+MOST_WRITES = 512
+MOST_BYTES = 8 * 1024 * 1024
+
+_ENTRY = "INSERT INTO entries (log, position, value) VALUES ((SELECT id FROM logs WHERE name = ?), ?, ?)"
+_ATTACHMENT = (
+    "INSERT INTO attachments (log, name, position, value) VALUES ((SELECT id FROM logs WHERE name = ?), ?, ?, ?)"
+)
+_MARK = "INSERT INTO marks (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+_LENGTHS = "SELECT name, (SELECT max(position) FROM entries WHERE log = logs.id) FROM logs WHERE name IN"
+
+
+@dataclass(slots=True)
+class _Waiter:
+    write: Write
+    answer: asyncio.Future[int]
+
+
+class Writer:
+    """Owns the writing side of `db`, a connection in autocommit mode.
+
+    Make it inside a running event loop, and `close` it before the connection. `failure` is why the last write
+    failed, and None again once one has succeeded.
+    """
+
+    def __init__(self, db: aiosqlite.Connection) -> None:
+        self._db = db
+        self._waiting: deque[_Waiter] = deque()
+        self._wake = asyncio.Event()
+        self._closed = False
+        self._task = asyncio.create_task(self._run(), name="store writer")
+        self.failure: str | None = None
+
+    async def write(self, write: Write) -> int:
+        """How many things were written, once they are on disk. Raises PositionTaken or StorageUnavailable.
+
+        A caller that is cancelled has written either all or nothing.
+        """
+        if self._closed:
+            raise StorageUnavailable(CLOSED)
+        waiter = _Waiter(write, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiter)
+        self._wake.set()
+        return await waiter.answer
+
+    async def close(self) -> None:
+        """Write what was accepted, then stop."""
+        self._closed = True
+        self._wake.set()
+        # Not awaited as such: had it been cancelled, the one who closes would seem to be.
+        await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        batch: list[_Waiter] = []
+        try:
+            while not self._closed or self._waiting:
+                await self._wake.wait()
+                self._wake.clear()
+                while batch := self._take():
+                    await self._serve(batch)
+        finally:
+            # Reached with somebody waiting only when this task itself was cancelled.
+            self._closed = True
+            for waiter in (*batch, *self._waiting):
+                _settle(waiter, StorageUnavailable(CLOSED))
+
+    def _take(self) -> list[_Waiter]:
+        batch: list[_Waiter] = []
+        size = 0
+        while self._waiting and len(batch) < MOST_WRITES and size < MOST_BYTES:
+            waiter = self._waiting.popleft()
+            if not waiter.answer.cancelled():
+                batch.append(waiter)
+                size += waiter.write.size
+        return batch
+
+    async def _serve(self, batch: Sequence[_Waiter]) -> None:
+        try:
+            answers = await self._commit([waiter.write for waiter in batch])
+        except Exception as error:  # noqa: BLE001 - whatever it was, each that waits must be told
+            # What failed may be one write's fault: a large one on a disk that is nearly full. Alone, each has its own
+            # luck. Behind another program's lock all would only wait in turn.
+            if len(batch) > 1 and primary_code(error) != sqlite3.SQLITE_BUSY:
+                for waiter in batch:
+                    await self._serve([waiter])
+                return
+            if isinstance(error, sqlite3.Error):
+                self.failure = unavailable(error).message
+            for waiter in batch:
+                _settle(waiter, unavailable(error) if isinstance(error, sqlite3.Error) else error)
+            return
+        if any(answer for answer in answers if isinstance(answer, int)):
+            self.failure = None
+        for waiter, answer in zip(batch, answers, strict=True):
+            _settle(waiter, answer)
+
+    async def _commit(self, writes: Sequence[Write]) -> list[Answer]:
+        await self._db.execute_fetchall("BEGIN IMMEDIATE")
+        try:
+            # What expired goes first, so that it may be claimed again at once.
+            answers = {
+                Forget: iter([await self._forget(write) for write in writes if isinstance(write, Forget)]),
+                Claim: iter(await self._claim([write for write in writes if isinstance(write, Claim)])),
+                Add: iter(await self._add([write for write in writes if isinstance(write, Add)])),
+                Probe: iter([await self._probe() for write in writes if isinstance(write, Probe)]),
+            }
+            await self._db.execute_fetchall("COMMIT")
+        except BaseException:
+            await self._db.rollback()
+            raise
+        return [next(answers[type(write)]) for write in writes]
+
+    async def _forget(self, write: Forget) -> Answer:
+        async with self._db.execute("DELETE FROM claims WHERE expires_at < ?", (write.now,)) as cursor:
+            return cursor.rowcount
+
+    async def _claim(self, claims: Sequence[Claim]) -> list[Answer]:
+        if not claims:
+            return []
+        rows = ", ".join(["(?, ?)"] * len(claims))
+        values = [value for claim in claims for value in (claim.name, claim.expires_at)]
+        inserted = await self._db.execute_fetchall(
+            f"INSERT INTO claims (name, expires_at) VALUES {rows} ON CONFLICT DO NOTHING RETURNING name",  # noqa: S608 - only question marks are put in
+            values,
+        )
+        return share_out(claims, [name for (name,) in inserted])
+
+    async def _add(self, adds: Sequence[Add]) -> list[Answer]:
+        if not adds:
+            return []
+        names = list({add.log for add in adds})
+        wanted = ", ".join("?" * len(names))
+        lengths = await self._db.execute_fetchall(f"{_LENGTHS} ({wanted})", names)
+        rows = plan(adds, {row[0]: row[1] for row in lengths})
+        await self._many("INSERT INTO logs (name) VALUES (?)", rows.logs)
+        await self._many(_ENTRY, rows.entries)
+        await self._many(_ATTACHMENT, rows.attachments)
+        await self._many(_MARK, [(name, value) for name, value in rows.marks.items() if value is not None])
+        await self._many("DELETE FROM marks WHERE name = ?", [(n,) for n, value in rows.marks.items() if value is None])
+        return rows.answers
+
+    async def _many(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+        if rows:
+            await self._db.executemany(statement, rows)
+
+    async def _probe(self) -> Answer:
+        # Written back as it is: the header's page goes to disk like any change.
+        ((version,),) = await self._db.execute_fetchall("PRAGMA user_version")
+        await self._db.execute_fetchall(f"PRAGMA user_version = {version}")
+        return 1
+
+
+def _settle(waiter: _Waiter, answer: int | Exception) -> None:
+    if waiter.answer.done():
+        return  # its caller was cancelled
+    if isinstance(answer, Exception):
+        waiter.answer.set_exception(answer)
+    else:
+        waiter.answer.set_result(answer)

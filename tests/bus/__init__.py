@@ -1,0 +1,1 @@
+"""The bus adapter against the real nats-server."""

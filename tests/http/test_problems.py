@@ -1,0 +1,143 @@
+"""Every failure answers with a problem and gives nothing away, down to bytes that are no request at all."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+
+import pytest
+from aiohttp import web
+from tests.http.serving import Server, raw, serving
+
+from unibus.errors import BY_CODE, SignatureMissing, UnibusError
+from unibus.http.body import read_body
+from unibus.http.site import MAX_LINE
+from unibus.model.problem import from_problem
+
+SECRET = "SUAM-this-must-not-get-out"  # noqa: S105 - a marker to look for in what the server lets out
+HOST = [("Host", "h")]
+
+
+def raising(error: BaseException) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handler(_request: web.Request) -> web.StreamResponse:
+        raise error
+
+    return handler
+
+
+@pytest.mark.parametrize("kind", BY_CODE.values(), ids=BY_CODE)
+async def test_an_error_on_purpose_is_told_as_it_is(kind: type[UnibusError]) -> None:
+    async with serving([web.get("/", raising(kind("what is wrong", sequence=7)))]) as server:
+        answer = await server.send(raw("GET", "/", HOST))
+    assert answer is not None
+    assert answer.status == kind.status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.members == {
+        "type": f"urn:unibus:problem:{kind.code}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": "what is wrong",
+        "sequence": 7,
+    }
+    assert ("www-authenticate" in answer.headers) == (kind.status == 401)
+    assert bool(server.log) == (kind.status >= 500)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError(SECRET), TimeoutError(SECRET), ConnectionError(SECRET), KeyError(SECRET), OSError(28, SECRET)],
+)
+async def test_an_unexpected_error_gives_only_its_number(error: Exception) -> None:
+    async with serving([web.get("/", raising(error))], incident=lambda: "f00d") as server:
+        answer = await server.send(raw("GET", "/", [*HOST, ("Accept", "text/html")]))
+        assert answer is not None
+        assert (answer.status, answer.problem, answer.members["incident"]) == (500, "internal", "f00d")
+        assert SECRET not in str(answer)
+        assert type(error).__name__ not in str(answer)
+        [entry] = server.log
+        assert (entry["incident"], entry["log_level"], entry["exc_info"]) == ("f00d", "error", True)
+    assert "f00d" in from_problem(500, json.dumps(answer.members).encode()).message
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "problem"),
+    [
+        (raw("GET", "/nothing", HOST), 404, "not-found"),
+        (raw("DELETE", "/", HOST), 405, "blank"),
+        (raw("GET", "/", [*HOST, ("Expect", "miracles")]), 417, "blank"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 hello over TLS\r\n\r\n", 400, "blank"),
+        (b"GET / HTTP/9.9\r\n\r\n", 400, "blank"),
+        (b"SECRET / HTTP/1.1\r\nHost: h\r\n\r\n", 400, "blank"),
+        (raw("GET", "/", [*HOST, ("Bad Header", "x")]), 400, "blank"),
+        (raw("GET", "/", [*HOST, ("X", "a\x00b")]), 400, "blank"),
+        (raw("GET", "/", [*HOST, ("X", "x" * (MAX_LINE + 1))]), 400, "blank"),
+        (raw("GET", "/" + "x" * (MAX_LINE + 1), HOST), 400, "blank"),
+        (raw("POST", "/body", [*HOST, ("Content-Length", "5")], b"hello"), 200, None),
+        (raw("POST", "/body", [*HOST, ("Content-Length", "6")], b"hello!"), 413, "too-large"),
+        (raw("POST", "/body", [*HOST, ("Content-Length", "5")], b"hell"), 408, "blank"),
+        (raw("POST", "/body", [*HOST, ("Transfer-Encoding", "chunked")], b"x\r\n"), 400, "blank"),
+        (raw("POST", "/body", [*HOST, ("Content-Encoding", "zstd")]), 400, "invalid-input"),
+    ],
+)  # fmt: skip
+async def test_what_never_reaches_a_handler_is_a_problem_too(data: bytes, status: int, problem: str | None) -> None:
+    async with serving([web.get("/", raising(SignatureMissing())), web.post("/body", short)]) as server:
+        answer = await server.send(data)
+        assert answer is not None
+        assert (answer.status, answer.problem) == (status, problem)
+        assert answer.status == 200 or answer.headers["content-type"] == "application/problem+json"
+        assert [entry for entry in server.log if "exc_info" in entry] == []
+        await still_serves(server)
+
+
+async def short(request: web.Request) -> web.StreamResponse:
+    return web.json_response({"size": len(await read_body(request, 5, seconds=0.2))})
+
+
+async def still_serves(server: Server) -> None:
+    answer = await server.send(raw("GET", "/", HOST))
+    assert answer is not None
+    assert answer.problem == "signature-missing"
+
+
+async def test_the_other_methods_are_named() -> None:
+    async with serving([web.get("/", raising(SignatureMissing()))]) as server:
+        answer = await server.send(raw("PUT", "/", HOST))
+    assert answer is not None
+    assert answer.headers["allow"] == "GET,HEAD"
+    assert answer.members["detail"] == "this address takes GET,HEAD"
+
+
+async def test_a_redirect_stays_one() -> None:
+    async with serving([web.get("/", raising(web.HTTPFound("/elsewhere")))]) as server:
+        answer = await server.send(raw("GET", "/", HOST))
+    assert answer is not None
+    assert (answer.status, answer.headers["location"]) == (302, "/elsewhere")
+
+
+async def test_an_answer_that_breaks_half_way_does_not_look_whole() -> None:
+    async def half(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "10"})
+        await response.prepare(request)
+        await response.write(b"hello")
+        raise RuntimeError(SECRET)
+
+    async with serving([web.get("/", half)]) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(raw("GET", "/", HOST))
+        everything = await reader.read()
+        writer.close()
+    assert everything.endswith(b"\r\n\r\nhello")
+    assert [entry["event"] for entry in server.log] == ["request broke"]
+
+
+async def test_cancelling_is_no_error() -> None:
+    async with serving([web.get("/", raising(asyncio.CancelledError()))]) as server:
+        assert await server.send(raw("GET", "/", HOST)) is None
+        assert server.log == []
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: h\r\nX-Slow: "])
+async def test_a_connection_that_never_finishes_its_headers_is_closed(sent: bytes) -> None:
+    async with serving([web.get("/", raising(SignatureMissing()))], idle=0.1) as server:
+        assert await server.send(sent) is None
+        await still_serves(server)

@@ -1,0 +1,373 @@
+"""The specification of `unibus.store.port.Store`, as tests that every engine passes unchanged.
+
+An engine is put under it by a subclass that overrides one fixture, `open_store`. Nothing here may know an engine,
+reach below the port, or be relaxed for one of them.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from unibus.errors import InvalidInput, StorageUnavailable
+from unibus.store.port import Append, Entry, PositionTaken, Store
+
+OpenStore = Callable[[], Awaitable[Store]]
+Reopen = Callable[[Store], Awaitable[Store]]
+
+# In byte order of their UTF-8. The names are traps: wildcards of LIKE and of NATS, case, a NUL, combining marks, and
+# characters that sort differently in UTF-16.
+NAMES = [
+    "%",
+    "*",
+    "A/b",
+    "_",
+    "a",
+    "a\0",
+    "a\0b",
+    "a b",
+    "a%",
+    "a.b",
+    "a/",
+    "a/b",
+    "a/b/",
+    "a>",
+    "a_",
+    "ab",
+    "b",
+    "e\u0301",
+    "é",
+    "ß",
+    "\uffff",
+    "\U0001f600",
+]
+MIB = 1024 * 1024
+
+
+async def fill(store: Store, log: str, length: int) -> None:
+    for position in range(1, length + 1):
+        await store.append(Append(log, position, b"%d" % position))
+
+
+class StoreConformance:
+    """All that a store promises. Subclasses override `open_store`; the rest stays as it is."""
+
+    @pytest.fixture
+    def open_store(self) -> OpenStore:
+        """Opens one more handle on this test's data, the first on none, as a process of its own would. Closes all."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    async def store(self, open_store: OpenStore) -> Store:
+        return await open_store()
+
+    @pytest.fixture
+    def reopen(self, open_store: OpenStore) -> Reopen:
+        """Closes a handle and opens another on the same data."""
+
+        async def reopen(store: Store) -> Store:
+            await store.close()
+            return await open_store()
+
+        return reopen
+
+    # Logs
+
+    async def test_a_new_store_is_empty(self, store: Store) -> None:
+        assert await store.last("log") is None
+        assert await store.entries("log", 0, 10) == []
+        assert await store.logs("", "", 10) == []
+        assert await store.attachments("log", "name", 0, 10) == []
+        assert await store.marks("", "", 10) == []
+
+    async def test_entries_come_back_in_order_and_to_the_byte(self, store: Store) -> None:
+        values = [b"", b"\0", b"'; DROP TABLE logs; --", bytes(range(256)), b"\xff" * MIB]
+        for position, value in enumerate(values, 1):
+            await store.append(Append("log", position, value))
+        expected = [Entry(position, value) for position, value in enumerate(values, 1)]
+        assert await store.entries("log", 0, 10) == expected
+        assert await store.last("log") == expected[-1]
+
+    async def test_after_and_limit_cut_out_a_page(self, store: Store) -> None:
+        await fill(store, "log", 5)
+        assert [entry.position for entry in await store.entries("log", 2, 2)] == [3, 4]
+        assert [entry.position for entry in await store.entries("log", 4, 9)] == [5]
+        assert await store.entries("log", 5, 9) == []
+
+    @pytest.mark.parametrize("number", [-1, -(2**63), -(2**80)])
+    async def test_numbers_below_zero_mean_the_beginning_and_nothing(self, store: Store, number: int) -> None:
+        await store.append(Append("log", 1, b"v", {"a": b"x"}, {"m": b"y"}))
+        assert len(await store.entries("log", number, 10)) == 1
+        assert len(await store.attachments("log", "a", number, 10)) == 1
+        assert await store.entries("log", 0, number) == []
+        assert await store.attachments("log", "a", 0, number) == []
+        assert await store.logs("", "", number) == []
+        assert await store.marks("", "", number) == []
+
+    @pytest.mark.parametrize("number", [2**63 - 1, 2**63, 2**80])
+    async def test_numbers_beyond_any_machine_word_are_served(self, store: Store, number: int) -> None:
+        await store.append(Append("log", 1, b"v", {"a": b"x"}, {"m": b"y"}))
+        assert await store.entries("log", number, 10) == []
+        assert await store.attachments("log", "a", number, 10) == []
+        assert len(await store.entries("log", 0, number)) == 1
+        assert await store.logs("", "", number) == ["log"]
+        assert await store.marks("", "", number) == [("m", b"y")]
+        assert await store.claim("name", number)
+        assert not await store.claim("name", number)
+        with pytest.raises(PositionTaken):
+            await store.append(Append("log", number, b"w"))
+
+    @pytest.mark.parametrize("position", [-1, 0, 1, 2, 4, 2**70])
+    async def test_only_the_next_position_is_taken(self, store: Store, position: int) -> None:
+        await fill(store, "log", 2)
+        before = await store.entries("log", 0, 10)
+        with pytest.raises(PositionTaken) as refused:
+            await store.append(Append("log", position, b"other", {"name": b"x"}, {"mark": b"y"}))
+        assert refused.value.length == 2
+        assert await store.entries("log", 0, 10) == before
+        assert await store.attachments("log", "name", -1, 10) == []
+        assert await store.marks("", "", 10) == []
+        await store.append(Append("log", 3, b"3"))
+
+    async def test_a_refused_first_entry_makes_no_log(self, store: Store) -> None:
+        with pytest.raises(PositionTaken) as refused:
+            await store.append(Append("log", 2, b"v"))
+        assert refused.value.length == 0
+        assert await store.logs("", "", 10) == []
+
+    async def test_logs_do_not_touch_each_other(self, store: Store) -> None:
+        for position in (1, 2):
+            for name in NAMES:
+                await store.append(Append(name, position, name.encode() + b"%d" % position))
+        for name in NAMES:
+            assert await store.last(name) == Entry(2, name.encode() + b"2")
+
+    async def test_an_append_is_seen_by_its_writer_at_once(self, store: Store) -> None:
+        for position in range(1, 50):
+            await store.append(Append("log", position, b"v"))
+            last = await store.last("log")
+            assert last is not None
+            assert last.position == position
+
+    # Names
+
+    async def test_names_are_listed_by_prefix_in_byte_order(self, store: Store) -> None:
+        assert sorted(NAMES, key=str.encode) == NAMES
+        for name in reversed(NAMES):
+            await store.append(Append(name, 1, b"v", marks={name: b"m"}))
+        for prefix in ("", *NAMES, "a/b/c", "\x7f"):
+            expected = [name for name in NAMES if name.startswith(prefix)]
+            assert await store.logs(prefix, "", 100) == expected
+            assert await store.marks(prefix, "", 100) == [(name, b"m") for name in expected]
+
+    async def test_lists_are_paged_by_the_last_name_seen(self, store: Store) -> None:
+        for name in NAMES:
+            await store.append(Append(name, 1, b"v", marks={name: b"m"}))
+        logs: list[str] = []
+        while page := await store.logs("", logs[-1] if logs else "", 3):
+            assert len(page) <= 3
+            logs += page
+        marks: list[str] = []
+        while found := await store.marks("", marks[-1] if marks else "", 3):
+            marks += [name for name, _ in found]
+        assert logs == marks == NAMES
+
+    async def test_after_may_lie_anywhere(self, store: Store) -> None:
+        for name in NAMES:
+            await store.append(Append(name, 1, b"v"))
+        for after in ("", "0", "a", "a/a", "zz", "\U0010ffff"):
+            expected = [name for name in NAMES if name.startswith("a") and name.encode() > after.encode()]
+            assert await store.logs("a", after, 100) == expected
+
+    async def test_a_name_that_is_no_text_is_refused_by_name(self, store: Store) -> None:
+        for change in (
+            Append("\ud800", 1, b"v"),
+            Append("log", 1, b"v", {"\ud800": b"x"}),
+            Append("log", 1, b"v", {}, {"\ud800": b"x"}),
+        ):
+            with pytest.raises(InvalidInput):
+                await store.append(change)
+        with pytest.raises(InvalidInput):
+            await store.claim("\ud800", 1)
+        assert await store.logs("", "", 10) == []
+
+    # Attachments and marks
+
+    async def test_attachments_hang_on_their_entry_by_name(self, store: Store) -> None:
+        await store.append(Append("log", 1, b"v", {"ann": b"1a", "bob": b""}))
+        await store.append(Append("log", 2, b"v"))
+        await store.append(Append("log", 3, b"v", {"ann": b"a" * MIB}))
+        await store.append(Append("other", 1, b"v", {"ann": b"o"}))
+        assert await store.attachments("log", "ann", 0, 10) == [Entry(1, b"1a"), Entry(3, b"a" * MIB)]
+        assert await store.attachments("log", "ann", 1, 10) == [Entry(3, b"a" * MIB)]
+        assert await store.attachments("log", "ann", 0, 1) == [Entry(1, b"1a")]
+        assert await store.attachments("log", "bob", 0, 10) == [Entry(1, b"")]
+        assert await store.attachments("log", "a%", 0, 10) == []
+        assert await store.attachments("other", "ann", 0, 10) == [Entry(1, b"o")]
+
+    async def test_marks_are_set_replaced_and_removed_across_logs(self, store: Store) -> None:
+        await store.append(Append("one", 1, b"v", marks={"m/a": b"1", "m/b": b"", "gone": None}))
+        assert await store.marks("", "", 10) == [("m/a", b"1"), ("m/b", b"")]
+        await store.append(Append("two", 1, b"v", marks={"m/a": b"2", "m/b": None}))
+        assert await store.marks("", "", 10) == [("m/a", b"2")]
+        await store.append(Append("one", 2, b"v", marks={"m/b": b"3"}))
+        assert await store.marks("m/", "", 10) == [("m/a", b"2"), ("m/b", b"3")]
+
+    async def test_a_thousand_attachments_and_marks_are_one_append(self, store: Store) -> None:
+        sealed = {f"member-{number:04}": b"%d" % number for number in range(1000)}
+        await store.append(Append("log", 1, b"v", sealed, sealed))
+        assert await store.marks("member-", "", 2000) == list(sealed.items())
+        for name in ("member-0000", "member-0999"):
+            assert await store.attachments("log", name, 0, 10) == [Entry(1, sealed[name])]
+
+    # Races
+
+    async def test_of_racing_appends_one_wins(self, store: Store) -> None:
+        results = await asyncio.gather(
+            *(store.append(Append("log", 1, b"%d" % n, {f"{n}": b"x"}, {f"{n}": b"y"})) for n in range(20)),
+            return_exceptions=True,
+        )
+        await self.assert_one_winner(store, results)
+
+    async def test_of_appends_racing_through_two_handles_one_wins(self, store: Store, open_store: OpenStore) -> None:
+        handles = [store, await open_store()]
+        results = await asyncio.gather(
+            *(handles[n % 2].append(Append("log", 1, b"%d" % n, {f"{n}": b"x"}, {f"{n}": b"y"})) for n in range(20)),
+            return_exceptions=True,
+        )
+        for handle in handles:
+            await self.assert_one_winner(handle, results)
+
+    @staticmethod
+    async def assert_one_winner(store: Store, results: list[None | BaseException]) -> None:
+        (winner,) = [n for n, result in enumerate(results) if result is None]
+        lost = [result for result in results if result is not None]
+        assert [getattr(result, "length", result) for result in lost] == [1] * 19
+        assert await store.entries("log", 0, 10) == [Entry(1, b"%d" % winner)]
+        assert await store.marks("", "", 100) == [(f"{winner}", b"y")]
+        for n in range(20):
+            assert await store.attachments("log", f"{n}", 0, 10) == ([Entry(1, b"x")] if n == winner else [])
+
+    async def test_writers_that_retry_leave_no_gap_and_lose_nothing(self, store: Store, open_store: OpenStore) -> None:
+        handles = [store, await open_store()]
+
+        async def add(n: int) -> None:
+            position = 1
+            while True:
+                try:
+                    return await handles[n % 2].append(Append("log", position, b"%d" % n))
+                except PositionTaken as taken:
+                    position = taken.length + 1
+
+        await asyncio.gather(*(add(n) for n in range(20)))
+        entries = await store.entries("log", 0, 100)
+        assert [entry.position for entry in entries] == list(range(1, 21))
+        assert {entry.value for entry in entries} == {b"%d" % n for n in range(20)}
+
+    async def test_a_sequence_sent_at_once_is_kept_in_order(self, store: Store) -> None:
+        await asyncio.gather(*(store.append(Append("log", n, b"%d" % n, marks={"m": b"%d" % n})) for n in range(1, 51)))
+        assert [entry.position for entry in await store.entries("log", 0, 100)] == list(range(1, 51))
+        assert await store.marks("", "", 10) == [("m", b"50")]
+
+    async def test_the_loser_does_not_spoil_its_neighbours(self, store: Store) -> None:
+        positions = [1, 1, 2, 2, 9, 3, 3, 4]
+        results = await asyncio.gather(
+            *(store.append(Append(log, position, b"v")) for position in positions for log in ("a", "b")),
+            return_exceptions=True,
+        )
+        assert sum(result is None for result in results) == 8
+        for log in ("a", "b"):
+            assert [entry.position for entry in await store.entries(log, 0, 100)] == [1, 2, 3, 4]
+
+    @pytest.mark.parametrize("turns", range(12))
+    async def test_a_cancelled_append_is_there_in_full_or_not_at_all(
+        self, store: Store, reopen: Reopen, turns: int
+    ) -> None:
+        cancelled = asyncio.create_task(store.append(Append("log", 1, b"v", {"a": b"x"}, {"m": b"y"})))
+        others = asyncio.gather(*(store.append(Append(f"other{n}", 1, b"v")) for n in range(5)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        cancelled.cancel()
+        await asyncio.wait([cancelled])
+        await others
+        store = await reopen(store)
+        written = len(await store.entries("log", 0, 10))
+        assert len(await store.attachments("log", "a", 0, 10)) == written
+        assert len(await store.marks("m", "", 10)) == written
+        assert await store.logs("other", "", 10) == [f"other{n}" for n in range(5)]
+        await store.append(Append("log", written + 1, b"next"))
+        if not cancelled.cancelled():
+            assert written == 1
+
+    # Claims
+
+    async def test_a_name_is_claimed_once(self, store: Store, reopen: Reopen) -> None:
+        for name in ("", *NAMES):
+            assert await store.claim(name, 100)
+            assert not await store.claim(name, 100)
+        store = await reopen(store)
+        for name in ("", *NAMES):
+            assert not await store.claim(name, 200)
+
+    async def test_of_racing_claims_one_wins(self, store: Store, open_store: OpenStore) -> None:
+        handles = [store, await open_store()]
+        results = await asyncio.gather(*(handles[n % 2].claim(f"{n // 10}", 100) for n in range(100)))
+        assert [sum(results[start : start + 10]) for start in range(0, 100, 10)] == [1] * 10
+
+    async def test_only_what_expired_is_forgotten(self, store: Store) -> None:
+        for expires_at in (99, 100, 101):
+            assert await store.claim(f"until {expires_at}", expires_at)
+        assert await store.forget_claims(100) == 1
+        assert await store.forget_claims(100) == 0
+        assert [await store.claim(f"until {at}", 200) for at in (99, 100, 101)] == [True, False, False]
+
+    async def test_a_later_attempt_does_not_prolong_a_claim(self, store: Store) -> None:
+        assert await store.claim("name", 100)
+        assert not await store.claim("name", 1000)
+        assert await store.forget_claims(101) == 1
+
+    async def test_an_expired_claim_holds_until_it_is_forgotten(self, store: Store) -> None:
+        assert await store.claim("name", -5)
+        assert not await store.claim("name", 100)
+
+    # Life
+
+    async def test_everything_is_there_after_a_reopen(self, store: Store, reopen: Reopen) -> None:
+        await store.append(Append("log", 1, b"v" * MIB, {"a": b"x"}, {"m": b"y", "n": b"z"}))
+        await store.append(Append("log", 2, b"w", {}, {"n": None}))
+        store = await reopen(store)
+        assert await store.entries("log", 0, 10) == [Entry(1, b"v" * MIB), Entry(2, b"w")]
+        assert await store.attachments("log", "a", 0, 10) == [Entry(1, b"x")]
+        assert await store.marks("", "", 10) == [("m", b"y")]
+        with pytest.raises(PositionTaken):
+            await store.append(Append("log", 2, b"w"))
+
+    async def test_closing_finishes_what_was_begun(self, store: Store, open_store: OpenStore) -> None:
+        begun = [asyncio.create_task(store.append(Append(f"{n}", 1, b"v"))) for n in range(20)]
+        await asyncio.sleep(0)
+        await store.close()
+        await asyncio.gather(*begun)
+        assert len(await (await open_store()).logs("", "", 100)) == 20
+
+    async def test_a_closed_store_says_so(self, store: Store) -> None:
+        await store.close()
+        await store.close()
+        for attempt in (
+            store.append(Append("log", 1, b"v")),
+            store.last("log"),
+            store.entries("log", 0, 1),
+            store.logs("", "", 1),
+            store.attachments("log", "a", 0, 1),
+            store.marks("", "", 1),
+            store.claim("name", 1),
+            store.forget_claims(1),
+            store.posture(),
+        ):
+            with pytest.raises(StorageUnavailable, match="closed"):
+                await attempt
+
+    async def test_the_posture_names_the_engine_and_is_durable(self, store: Store) -> None:
+        posture = await store.posture()
+        assert isinstance(posture["engine"], str)
+        assert posture["durable"] is True
+        assert posture["reasons"] == []

@@ -1,7 +1,7 @@
 """The control plane as the client calls it: signed HTTP requests, and problems turned back into errors.
 
-Every call may be repeated: reads by nature, appends because the daemon answers a repeated record as the first time. So a lost
-connection or a node that is not ready is tried again until the deadline. Never trusts what an answer says.
+Every call may be repeated: reads by nature, appends because the daemon answers a repeated record as the first time.
+So a lost connection or a node that is not ready is tried again until the deadline. Never trusts what an answer says.
 """
 
 import asyncio

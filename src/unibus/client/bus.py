@@ -26,7 +26,7 @@ from unibus.crypto.identity import Identity
 from unibus.errors import HeadConflict, NotAUser, NotFound, UnibusError, Untrusted, WrongBus
 from unibus.model.bodies import History, Role
 from unibus.model.directory import Directory, User
-from unibus.model.records import DIRECTORY, ROOM_PREFIX
+from unibus.model.records import DIRECTORY, ROOM_PREFIX, room_log
 
 RACES = 8  # how often a change is signed anew because another was first
 
@@ -42,7 +42,7 @@ class Bus:
         self.api = api
         self.replica = Replica(api, memory, bus)
         self.keyring = Keyring(api, identity)
-        self.link = Link(identity, self._locate, self._still_allowed, self._announced)
+        self.link = Link(identity, self._locate, self._still_allowed, self._announced, self._catch_up)
         self._rooms: dict[str, Room] = {}
         self._following: set[asyncio.Task[None]] = set()
 
@@ -191,9 +191,16 @@ class Bus:
         except (ValueError, AttributeError):
             return
         if name == DIRECTORY or (isinstance(name, str) and name.removeprefix(ROOM_PREFIX) in self.replica.rooms):
-            task = asyncio.create_task(self._follow(name), name=f"follow {name}")
-            self._following.add(task)
-            task.add_done_callback(self._following.discard)
+            self._begin_to_follow(name)
+
+    def _catch_up(self) -> None:
+        for name in (DIRECTORY, *(room_log(room.id) for room in self._rooms.values() if room.in_use)):
+            self._begin_to_follow(name)
+
+    def _begin_to_follow(self, name: str) -> None:
+        task = asyncio.create_task(self._follow(name), name=f"follow {name}")
+        self._following.add(task)
+        task.add_done_callback(self._following.discard)
 
     async def _follow(self, name: str) -> None:
         try:

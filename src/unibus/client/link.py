@@ -68,7 +68,8 @@ class Link:
     """Keeps one `Connection` up while it is wanted.
 
     `locate` gives the NATS address now; `allowed` returns while this identity is on the bus and raises the reason when
-    it is not, which ends the link; `on_event` gets announcements.
+    it is not, which ends the link; `on_event` gets announcements; `on_up` is called for every new connection,
+    before which announcements may have been missed.
     """
 
     def __init__(
@@ -77,11 +78,13 @@ class Link:
         locate: Callable[[], Awaitable[str]],
         allowed: Callable[[], Awaitable[object]],
         on_event: Callable[[bytes], None],
+        on_up: Callable[[], None],
     ) -> None:
         self._identity = identity
         self._locate = locate
         self._allowed = allowed
         self._on_event = on_event
+        self._on_up = on_up
         self._rooms: OrderedDict[str, None] = OrderedDict()
         self._connection: Connection | None = None
         self._changed = asyncio.Condition()
@@ -145,6 +148,7 @@ class Link:
                 continue
             pauses = delays()
             await self._publish(connection)
+            self._on_up()
             try:
                 await connection.gone.wait()
             finally:

@@ -62,6 +62,11 @@ class Outbox:
         self._doubt = False
         self._closed = False
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits or is on its way."""
+        return bool(self._waiting.size or self._flights)
+
     def post(self, data: bytes) -> Sent:
         """Queue one message; await the result for its position. Raises TooLarge, BusUnavailable after close."""
         if self._closed:
@@ -80,7 +85,7 @@ class Outbox:
 
     async def drain(self) -> None:
         """Wait until everything that was posted is stored or has failed."""
-        while self._waiting.size or self._flights:
+        while self.busy:
             self._progress.clear()
             await self._progress.wait()
 
@@ -107,7 +112,7 @@ class Outbox:
                 await asyncio.sleep(0)
 
     async def _send_waiting(self) -> None:
-        while self._waiting.size or self._flights:
+        while self.busy:
             connection = await self._link.connection(self._room)
             # Last, so that nothing can change between asking for the current key and using it.
             seal = await self._prepare(self._doubt)

@@ -94,6 +94,11 @@ class Room:
         start = START if since == "start" else None if since == "now" else since
         return reader.messages(start)
 
+    @property
+    def in_use(self) -> bool:
+        """Whether anything is being read or sent here."""
+        return bool(self._readers) or self._outbox.busy
+
     def end(self, error: UnibusError) -> None:
         """This room is no longer open to this identity: what sends and reads here ends with `error`."""
         self._outbox.fail(error)

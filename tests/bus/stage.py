@@ -1,6 +1,7 @@
 """What the bus tests stand on: a policy that is a plain table, members with real nkeys, raw NATS clients."""
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -8,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import nats
+import nats.errors
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -20,6 +21,8 @@ from unibus.errors import NotAUser, NotFound
 from unibus.model import subjects
 from unibus.services.ports import Grants
 
+Login = Callable[[str], Mapping[str, object]]
+"""What a client puts into its CONNECT, given the server's nonce."""
 ROOM, OTHER_ROOM = "a" * 26, "b" * 26
 WAIT = 10.0
 
@@ -27,7 +30,8 @@ WAIT = 10.0
 class TablePolicy:
     """A `BusPolicy`: `rooms` says who may write where, `readers` who may read besides.
 
-    While `gate` is closed, every question waits at it, after having been asked on the state before.
+    While `gate` is closed, every question waits at it with the answer that was right when it was asked. A `failure`
+    is raised instead of any answer.
     """
 
     def __init__(self) -> None:
@@ -36,6 +40,7 @@ class TablePolicy:
         self.asked: asyncio.Queue[str] = asyncio.Queue()
         self.gate = asyncio.Event()
         self.gate.set()
+        self.failure: Exception | None = None
 
     async def admit(self, user: str, rooms: Sequence[str] | None) -> Grants:
         if user not in self.rooms:
@@ -54,6 +59,8 @@ class TablePolicy:
     async def _wait(self, user: str) -> None:
         self.asked.put_nowait(user)
         await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
 
 
 @dataclass(frozen=True)
@@ -167,6 +174,7 @@ class Reading:
     def __init__(self, token: str, client: Client) -> None:
         self.token = token
         self.answer: dict[str, object] = {}
+        self.flow_answers = 0
         self._client = client
         self._frames: asyncio.Queue[Msg] = asyncio.Queue()
 
@@ -175,6 +183,7 @@ class Reading:
         if headers.get("Status") is None:
             self._frames.put_nowait(message)
         elif answer := message.reply or headers.get("Nats-Consumer-Stalled"):
+            self.flow_answers += 1
             await self._client.publish(answer)
 
     async def next(self) -> Msg:
@@ -213,7 +222,7 @@ class Stage:
             await connection.client.close()
 
 
-async def shake_hands(port: int, options: Callable[[str], Mapping[str, object]]) -> str:
+async def shake_hands(port: int, options: Login) -> str:
     """Connect by hand with what `options` makes of the server's nonce; the server's first word: PONG or -ERR …"""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
@@ -226,11 +235,18 @@ async def shake_hands(port: int, options: Callable[[str], Mapping[str, object]])
             return line.decode().strip()
     finally:
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 def signed(member: Member, nonce: str) -> dict[str, str]:
     """The login of `member` as clients other than nats-py write it."""
     return {"nkey": member.user, "sig": b64u(member.key.sign(nonce.encode()))}
+
+
+def login_of(member: Member, **changed: object) -> Login:
+    """A client that logs in as `member`, except for what is `changed`."""
+    return lambda nonce: {**signed(member, nonce), **changed}
 
 
 async def can_connect(stage: Stage, member: Member) -> bool:
@@ -240,5 +256,6 @@ async def can_connect(stage: Stage, member: Member) -> bool:
         await connection.open(stage.plane.client_port, None)
     except nats.errors.Error:
         return False
-    await connection.client.close()
+    finally:
+        await connection.client.close()
     return True

@@ -109,7 +109,6 @@ def _foreign_subscriptions(own: str, other: str) -> list[str]:
         subjects.control(own, "deliver"),
         subjects.delivery(other, "*"),
         subjects.delivery("*", "*"),
-        f"dlv.{own}.>",
         subjects.events(other),
         subjects.events("*"),
         f"{subjects.inbox_prefix(other)}.>",

@@ -36,8 +36,8 @@ NAMES = [
     "ab",
     "b",
     "e\u0301",
-    "é",
     "ß",
+    "é",
     "\uffff",
     "\U0001f600",
 ]
@@ -70,8 +70,6 @@ class StoreConformance:
             return await open_store()
 
         return reopen
-
-    # Logs
 
     async def test_a_new_store_is_empty(self, store: Store) -> None:
         assert await store.last("log") is None
@@ -149,8 +147,6 @@ class StoreConformance:
             assert last is not None
             assert last.position == position
 
-    # Names
-
     async def test_names_are_listed_by_prefix_in_byte_order(self, store: Store) -> None:
         assert sorted(NAMES, key=str.encode) == NAMES
         for name in reversed(NAMES):
@@ -191,8 +187,6 @@ class StoreConformance:
             await store.claim("\ud800", 1)
         assert await store.logs("", "", 10) == []
 
-    # Attachments and marks
-
     async def test_attachments_hang_on_their_entry_by_name(self, store: Store) -> None:
         await store.append(Append("log", 1, b"v", {"ann": b"1a", "bob": b""}))
         await store.append(Append("log", 2, b"v"))
@@ -220,8 +214,6 @@ class StoreConformance:
         for name in ("member-0000", "member-0999"):
             assert await store.attachments("log", name, 0, 10) == [Entry(1, sealed[name])]
 
-    # Races
-
     async def test_of_racing_appends_one_wins(self, store: Store) -> None:
         results = await asyncio.gather(
             *(store.append(Append("log", 1, b"%d" % n, {f"{n}": b"x"}, {f"{n}": b"y"})) for n in range(20)),
@@ -239,7 +231,7 @@ class StoreConformance:
             await self.assert_one_winner(handle, results)
 
     @staticmethod
-    async def assert_one_winner(store: Store, results: list[None | BaseException]) -> None:
+    async def assert_one_winner(store: Store, results: list[BaseException | None]) -> None:
         (winner,) = [n for n, result in enumerate(results) if result is None]
         lost = [result for result in results if result is not None]
         assert [getattr(result, "length", result) for result in lost] == [1] * 19
@@ -299,8 +291,6 @@ class StoreConformance:
         if not cancelled.cancelled():
             assert written == 1
 
-    # Claims
-
     async def test_a_name_is_claimed_once(self, store: Store, reopen: Reopen) -> None:
         for name in ("", *NAMES):
             assert await store.claim(name, 100)
@@ -329,8 +319,6 @@ class StoreConformance:
     async def test_an_expired_claim_holds_until_it_is_forgotten(self, store: Store) -> None:
         assert await store.claim("name", -5)
         assert not await store.claim("name", 100)
-
-    # Life
 
     async def test_everything_is_there_after_a_reopen(self, store: Store, reopen: Reopen) -> None:
         await store.append(Append("log", 1, b"v" * MIB, {"a": b"x"}, {"m": b"y", "n": b"z"}))

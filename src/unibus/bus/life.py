@@ -65,11 +65,14 @@ class Life:
         """Start the server on `port` (0: a free one) and return when it serves. Raises BusUnavailable."""
         around = self._around
         path = around.options.run_dir / "nats-server.conf"
-        _write_private(path, config.render(around.options, around.keys, port))
-        for stale in around.options.run_dir.glob("*.ports"):
-            stale.unlink()  # left by a server that was killed; its process number may come again
+        try:
+            for stale in around.options.run_dir.glob("*.ports"):
+                stale.unlink()  # left by a server that was killed; its process number may come again
+            _write_private(path, config.render(around.options, around.keys, port))
+        except OSError as error:
+            raise BusUnavailable(f"{path} cannot be written: {error.strerror}") from error
         self._child = child = await Child.start(around.binary, path, around.log)
-        self._closing.push_async_callback(child.stop, STOP_GRACE)
+        self._closing.push_async_callback(self._stop, child)
         child.ended.add_done_callback(lambda ended: self._fail(ended.result()))
         await self._unless_over(self._serve(child))
 
@@ -175,6 +178,10 @@ class Life:
         if self._links is not None and self.posture is not None:
             await self._links.server(f"{self.posture.server}.KICK", {"cid": cid})
 
+    async def _stop(self, child: Child) -> None:
+        """One that failed its daemon gets no time to serve on."""
+        await child.stop(0.0 if self.over.done() else STOP_GRACE)
+
     def _fail(self, reason: str) -> None:
         if not self.over.done():
             self.over.set_result(reason)
@@ -182,8 +189,6 @@ class Life:
 
 def _write_private(path: Path, text: str) -> None:
     """Write a new file that only this user can read; one that is there is replaced, not reused."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.parent.chmod(0o700)
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
         file.write(text)

@@ -8,7 +8,6 @@ import asyncio
 import json
 from dataclasses import dataclass
 
-import nats
 import nats.errors
 from nats.aio.client import Client
 from structlog.typing import FilteringBoundLogger
@@ -18,7 +17,9 @@ from unibus.crypto.encoding import dump_json
 from unibus.crypto.nkeys import SigningKey
 from unibus.errors import BusUnavailable
 
-ASK_TIMEOUT = 5.0
+JETSTREAM_TIMEOUT = 5.0
+SERVER_TIMEOUT = 2.0
+"""Seconds; what the server itself is asked needs no disk, and a revocation waits for it."""
 _PING_EVERY = 5
 _NOT_FOUND = 404
 
@@ -56,7 +57,7 @@ class Links:
 
     async def jetstream(self, call: str, body: object = None) -> dict[str, object] | None:
         """JetStream's answer to the API `call`, None if what it is about does not exist. Raises BusUnavailable."""
-        answer = await _ask(self.core, f"$JS.API.{call}", body)
+        answer = await _ask(self.core, f"$JS.API.{call}", body, JETSTREAM_TIMEOUT)
         error = answer.get("error")
         if not isinstance(error, dict):
             return answer
@@ -67,7 +68,7 @@ class Links:
 
     async def server(self, target: str, body: object = None) -> dict[str, object]:
         """The server's answer to the system request `target`, such as `<id>.VARZ`. Raises BusUnavailable."""
-        return await _ask(self.system, f"$SYS.REQ.SERVER.{target}", body)
+        return await _ask(self.system, f"$SYS.REQ.SERVER.{target}", body, SERVER_TIMEOUT)
 
 
 async def _connect(address: str, key: SigningKey, lost: asyncio.Future[str], log: FilteringBoundLogger) -> Client:
@@ -79,21 +80,27 @@ async def _connect(address: str, key: SigningKey, lost: asyncio.Future[str], log
         # Also what a handler of ours raised arrives here.
         log.warning("the daemon's connection to nats-server reports", error=repr(error))
 
-    return await nats.connect(
-        address,
-        nkeys_seed_str=login_seed(key),
-        allow_reconnect=False,
-        max_reconnect_attempts=1,  # without this the first connect tries for two minutes
-        connect_timeout=5,
-        ping_interval=_PING_EVERY,
-        closed_cb=broken,
-        error_cb=complain,
-    )
-
-
-async def _ask(client: Client, subject: str, body: object) -> dict[str, object]:
+    client = Client()
     try:
-        reply = await client.request(subject, b"" if body is None else dump_json(body), timeout=ASK_TIMEOUT)
+        await client.connect(
+            address,
+            nkeys_seed_str=login_seed(key),
+            allow_reconnect=False,
+            max_reconnect_attempts=1,  # without this the first connect tries for two minutes
+            connect_timeout=5,
+            ping_interval=_PING_EVERY,
+            closed_cb=broken,
+            error_cb=complain,
+        )
+    except BaseException:
+        await client.close()  # nats-py leaves the socket of a failed connect open
+        raise
+    return client
+
+
+async def _ask(client: Client, subject: str, body: object, timeout: float) -> dict[str, object]:
+    try:
+        reply = await client.request(subject, b"" if body is None else dump_json(body), timeout=timeout)
         answer = json.loads(reply.data)
     except (TimeoutError, OSError, ValueError, nats.errors.Error) as error:
         raise BusUnavailable("nats-server does not answer its daemon") from error

@@ -56,7 +56,11 @@ class BusPlane:
         program = binary.find(self._options.binary)
         version = await binary.check(program)
         for directory in (self._options.run_dir, self._options.store_dir):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                directory.mkdir(mode=0o700, exist_ok=True)
+                directory.chmod(0o700)
+            except OSError as error:
+                raise StartRefused(f"{directory} cannot be made: {error.strerror}") from error
         around = Surroundings(
             options=self._options,
             binary=program,

@@ -7,6 +7,8 @@ from unibus.errors import BusUnavailable
 from unibus.model.subjects import STORED, STREAM
 
 _SECOND = 1_000_000_000
+_MOST_CONSUMERS = 1_000_000
+"""Must be said: for a stream that does not, nats-server 2.15 allows 1,000, which one member's deliveries would fill."""
 
 
 def wanted(max_payload: int) -> dict[str, object]:
@@ -28,7 +30,7 @@ def wanted(max_payload: int) -> dict[str, object]:
         "max_age": 0,
         "max_msg_size": max_payload,
         "max_msgs_per_subject": -1,
-        "max_consumers": -1,
+        "max_consumers": _MOST_CONSUMERS,
         "duplicate_window": 600 * _SECOND,
         "allow_direct": False,
         "mirror_direct": False,

@@ -52,13 +52,16 @@ class ControlApi:
     async def open(self) -> None:
         """Make the HTTP session; `close` ends it."""
         self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=self._deadline), raise_for_status=False, auto_decompress=True
+            timeout=aiohttp.ClientTimeout(total=self._deadline),
+            headers={"Accept-Encoding": "identity"},  # what arrives compressed has no known size
+            auto_decompress=False,
         )
 
     async def close(self) -> None:
         """End the session. Safe to call twice."""
-        if self._session is not None:
-            await self._session.close()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     async def bus_view(self) -> BusView:
         """Which bus this daemon serves; unsigned."""
@@ -94,8 +97,11 @@ class ControlApi:
         try:
             async with asyncio.timeout(self._deadline):
                 for pause in delays():
+                    session = self._session
+                    if session is None:
+                        raise Unreachable("the connection to the bus is closed")
                     try:
-                        return await self._once(model, method, self.url.join(path), body, headers or {})
+                        return await self._once(session, model, method, self.url.join(path), body, headers or {})
                     except UnibusError as error:
                         if error.status != 503:
                             raise
@@ -105,9 +111,15 @@ class ControlApi:
             pass
         raise last
 
-    async def _once(self, model: type[Model], method: str, url: URL, body: bytes, extra: Mapping[str, str]) -> Model:
-        if self._session is None:
-            raise Unreachable("the connection to the bus is closed")
+    async def _once(
+        self,
+        session: aiohttp.ClientSession,
+        model: type[Model],
+        method: str,
+        url: URL,
+        body: bytes,
+        extra: Mapping[str, str],
+    ) -> Model:
         headers = dict(extra)
         if self.bus is not None:
             headers |= sign(
@@ -122,10 +134,10 @@ class ControlApi:
         if body:
             headers["Content-Type"] = "application/json"
         try:
-            async with self._session.request(
+            async with session.request(
                 method, url, data=body or None, headers=headers, allow_redirects=False
             ) as response:
-                answer = await response.content.read(ANSWER_LIMIT)
+                answer = await _whole(response)
                 status = response.status
         except (aiohttp.ClientError, OSError) as error:
             raise Unreachable(f"cannot reach {self.url}: {error}; is the daemon running?") from error
@@ -135,6 +147,15 @@ class ControlApi:
             return model.model_validate_json(answer)
         except ValidationError as error:
             raise Untrusted(f"{url} answered with something that is not a {model.__name__}") from error
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    answer = bytearray()
+    async for chunk in response.content.iter_any():
+        answer += chunk
+        if len(answer) > ANSWER_LIMIT:
+            raise Untrusted(f"{response.url} answered with more than {ANSWER_LIMIT} bytes")
+    return bytes(answer)
 
 
 def _path(log: str, what: str) -> str:

@@ -6,13 +6,12 @@ connection is made when the first message is sent or read.
 
 import asyncio
 import json
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
-
-import structlog
 
 from unibus.client.api import DEADLINE, ControlApi
 from unibus.client.changes import Change, Signer, genesis_bus
@@ -30,7 +29,7 @@ from unibus.model.records import DIRECTORY, ROOM_PREFIX, room_log
 
 RACES = 8  # how often a change is signed anew because another was first
 
-log = structlog.stdlib.get_logger("unibus.client")
+log = logging.getLogger("unibus.client")
 
 
 class Bus:
@@ -159,12 +158,12 @@ class Bus:
     def report(self, refusal: Refusal) -> None:
         """What happens to refused frames unless the application says otherwise: a warning in the log."""
         log.warning(
-            "message refused",
-            room=refusal.room,
-            sequence=refusal.sequence,
-            sender=refusal.sender,
-            code=refusal.error.code,
-            reason=refusal.error.message,
+            "refused frame %s of room %s from %s: %s (%s)",
+            refusal.sequence,
+            refusal.room,
+            refusal.sender,
+            refusal.error.message,
+            refusal.error.code,
         )
 
     async def close(self) -> None:
@@ -213,7 +212,7 @@ class Bus:
                 if isinstance(error, NotAUser) or room.id == name.removeprefix(ROOM_PREFIX):
                     room.end(error)
         except UnibusError as error:
-            log.warning("log not followed", log=name, code=error.code, reason=error.message)
+            log.warning("could not follow the log %s: %s (%s)", name, error.message, error.code)
 
 
 @asynccontextmanager

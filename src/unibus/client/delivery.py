@@ -6,11 +6,14 @@ the consumer's own numbering, or silence, means that something was lost: ask for
 frame that was handled. Source: NATS JetStream's push consumers (ADR-8 headers, `$JS.ACK` reply tokens).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 HEARTBEAT = 5.0  # seconds between heartbeats, as the daemon sets up the consumer
 SILENCE = 3 * HEARTBEAT
+_ACK = re.compile(r"\$JS\.ACK\.[^.]+\.[^.]+\.[0-9]+\.([0-9]{1,20})\.([0-9]{1,20})\.[0-9]+\.[0-9]+")
+_NUMBER = re.compile(r"[0-9]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +50,10 @@ class DeliveryState:
         """What to do about one message of the delivery."""
         if headers and headers.get("Status"):
             return self._status(reply, headers)
-        parts = reply.split(".")
-        if len(parts) != 9 or parts[:2] != ["$JS", "ACK"] or not (parts[5].isdigit() and parts[6].isdigit()):
+        found = _ACK.fullmatch(reply)
+        if found is None:
             return None
-        sequence, consumed = int(parts[5]), int(parts[6])
+        sequence, consumed = int(found[1]), int(found[2])
         if consumed != self._consumed + 1:
             return Reopen()
         self._consumed = consumed
@@ -63,7 +66,7 @@ class DeliveryState:
         if headers["Status"] != "100":
             return Reopen()
         consumed = headers.get("Nats-Last-Consumer", "")
-        if consumed.isdigit() and int(consumed) > self._consumed:
+        if _NUMBER.fullmatch(consumed) and int(consumed) > self._consumed:
             return Reopen()
         subject = reply or headers.get("Nats-Consumer-Stalled", "")
         return Reply(subject) if subject.startswith("$JS.FC.") else None

@@ -7,11 +7,11 @@ on it (subscriptions, deliveries, unacknowledged frames) is made again by its ow
 
 import asyncio
 import contextlib
+import logging
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
-import structlog
 from nats.aio.client import Client as Nats
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError
@@ -26,7 +26,7 @@ from unibus.model.subjects import events, inbox_prefix
 CONNECT_SECONDS = 5
 ROOMS_CARRIED = 200
 
-log = structlog.stdlib.get_logger(__name__)
+log = logging.getLogger("unibus.client")
 
 
 class Connection:
@@ -137,7 +137,7 @@ class Link:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     connection = await self._connect()
             except (NatsError, OSError, TimeoutError) as error:
-                log.debug("bus not reached", error=str(error))
+                log.debug("bus not reached: %s", error)
                 try:
                     await self._allowed()
                 except UnibusError as refusal:
@@ -205,4 +205,4 @@ class Link:
 
 async def _note(error: Exception) -> None:
     # The bus says here what it refused; the caller learns of it by the answer that does not come.
-    log.debug("bus error", error=str(error))
+    log.debug("the bus says: %s", error)

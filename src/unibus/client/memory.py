@@ -39,20 +39,24 @@ class Memory:
         return True
 
     def remember(self, log: str, head: Head) -> None:
-        """Note that `head` of `log` was verified."""
+        """Note that `head` of `log` was verified. A log without records gives nothing to measure a later one against."""
         known = self.heads.get(log)
-        if known is None or known.sequence < head.sequence:
+        if head.sequence > (known.sequence if known else 0):
             self.heads[log] = head
             self._changed = True
 
     def save(self) -> None:
-        """Write what changed. What another process of the same identity has learned meanwhile is kept."""
+        """Write what changed. What another process of the same identity has learned meanwhile is kept.
+
+        Raises KeyCustody when the file cannot be read or written, WrongBus when it has become another bus's.
+        """
         if self._path is None or not self._changed or self.bus is None:
             return
         bus, heads = _read(self._path)
-        if bus == self.bus:
-            for log, head in heads.items():
-                self.remember(log, head)
+        if bus is not None and bus != self.bus:
+            raise WrongBus(f"{self._path} now belongs to another bus: use a state file for each")
+        for log, head in heads.items():
+            self.remember(log, head)
         _write(self._path, self.bus, self.heads)
         self._changed = False
 

@@ -44,7 +44,7 @@ class Flight:
 
 class Outbox:
     """The outgoing side of one room. `prepare` returns what seals frames now, or raises why nothing can be sent; it is
-    told whether there is doubt, because a frame was not acknowledged in time."""
+    told whether there is doubt, because a connection was lost or a frame not acknowledged in time."""
 
     def __init__(self, link: Link, room: str, user: str, prepare: Callable[[bool], Awaitable[Seal]]) -> None:
         self._link = link
@@ -114,6 +114,8 @@ class Outbox:
     async def _send_waiting(self) -> None:
         while self.busy:
             connection = await self._link.connection(self._room)
+            # A lost connection is how a removal is felt first.
+            self._doubt = self._doubt or connection is not (self._connection or connection)
             # Last, so that nothing can change between asking for the current key and using it.
             seal = await self._prepare(self._doubt)
             self._doubt = False

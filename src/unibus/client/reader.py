@@ -6,10 +6,11 @@ with the error that says so.
 """
 
 import asyncio
+import contextlib
 import json
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, asynccontextmanager
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -60,7 +61,7 @@ class Reader:
         self._ended = error
         self._inbox.put_nowait(None)
 
-    async def messages(self, since: Position | None) -> AsyncIterator[Message]:
+    async def messages(self, since: Position | None) -> AsyncGenerator[Message, None]:
         """All messages after `since`, or from now on if None; without end.
 
         Raises NotFound when this identity is not, or no longer, in the room; NotAUser; Untrusted errors.
@@ -80,17 +81,18 @@ class Reader:
             if self._ended is not None:
                 raise self._ended
             try:
-                state = await self._open_delivery(connection, after)
-                after = state.last
-                pauses = delays()
-                async with aclosing(self._follow(connection, state)) as frames:
-                    async for frame in frames:
-                        after = frame.sequence
-                        yield frame
+                async with self._delivery(connection, after) as state:
+                    after = state.last
+                    pauses = delays()
+                    async with aclosing(self._follow(connection, state)) as frames:
+                        async for frame in frames:
+                            after = frame.sequence
+                            yield frame
             except (NatsError, OSError, TimeoutError, BusUnavailable):
                 await asyncio.sleep(next(pauses))
 
-    async def _open_delivery(self, connection: Connection, after: int | None) -> DeliveryState:
+    @asynccontextmanager
+    async def _delivery(self, connection: Connection, after: int | None) -> AsyncGenerator[DeliveryState, None]:
         inbox = self._inbox
         token = b64u(secrets.token_bytes(16))
 
@@ -98,18 +100,23 @@ class Reader:
             inbox.put_nowait(msg)
 
         # Flow control bounds what is on its way; a limit here would drop frames.
-        await connection.nats.subscribe(
+        subscription = await connection.nats.subscribe(
             delivery(self._user, token), cb=arrived, pending_msgs_limit=-1, pending_bytes_limit=-1
         )
-        request = json.dumps({"room": self._room, "token": token, "after": after}).encode()
-        answer = await connection.request(control(self._user, "deliver"), request, OPEN_SECONDS)
-        match json.loads(answer):
-            case {"after": int(start)}:
-                return DeliveryState(start)
-            case {"error": {"code": str(code), "message": str(message)}}:
-                raise from_code(code, message, {})
-            case _:
-                raise Untrusted("the daemon answered a request for a delivery with something else")
+        try:
+            request = json.dumps({"room": self._room, "token": token, "after": after}).encode()
+            answer = await connection.request(control(self._user, "deliver"), request, OPEN_SECONDS)
+            match json.loads(answer):
+                case {"after": int(start)}:
+                    yield DeliveryState(start)
+                case {"error": {"code": str(code), "message": str(message)}}:
+                    raise from_code(code, message, {})
+                case _:
+                    raise Untrusted("the daemon answered a request for a delivery with something else")
+        finally:
+            # Without a subscriber the daemon's consumer ends by itself.
+            with contextlib.suppress(NatsError, OSError):
+                await subscription.unsubscribe()
 
     async def _follow(self, connection: Connection, state: DeliveryState) -> AsyncGenerator[Frame, None]:
         inbox = self._inbox

@@ -69,6 +69,8 @@ class Replica:
         try:
             record = read_record(raw)
             if isinstance(state, Directory):
+                if state.bus is None and record.head.hash != self.bus:
+                    raise LogForked(f"the server's directory does not begin with the record that makes {self.bus}")
                 state.check(record)
                 state.apply(record)
             else:

@@ -2,9 +2,9 @@
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Literal
-from weakref import WeakSet
 
 from unibus.client.batching import Sent
 from unibus.client.changes import Change
@@ -12,7 +12,7 @@ from unibus.client.messages import START, Message, Position, Refusal
 from unibus.client.outbox import Outbox, Seal
 from unibus.client.reader import Reader
 from unibus.crypto.frames import MAX_COUNTER, Content, seal_frame
-from unibus.errors import Forbidden, NotFound, UnibusError
+from unibus.errors import Forbidden, NotAUser, NotFound, UnibusError
 from unibus.model.bodies import RoomRole
 from unibus.model.room import Room as RoomState
 
@@ -38,7 +38,8 @@ class Room:
         self._bus = bus
         self.id = room
         self._session: Session | None = None
-        self._readers: WeakSet[Reader] = WeakSet()
+        self._readers: set[Reader] = set()
+        self._doubt = False
         self._outbox = Outbox(bus.link, room, bus.user, self._prepare)
 
     @property
@@ -80,9 +81,9 @@ class Room:
         """Wait until all that was posted is stored, or has failed."""
         await self._outbox.drain()
 
-    def messages(
+    async def messages(
         self, since: Since = "now", *, on_refused: Callable[[Refusal], None] | None = None
-    ) -> AsyncIterator[Message]:
+    ) -> AsyncGenerator[Message, None]:
         """Messages after `since`, without end: each once, in the bus's order, whatever happens in between.
 
         `on_refused` hears of frames that do not verify; by default they go to the log as warnings. Raises NotFound
@@ -90,9 +91,17 @@ class Room:
         """
         bus = self._bus
         reader = Reader(bus.link, bus.replica, bus.keyring, self.id, bus.user, on_refused or bus.report)
-        self._readers.add(reader)
         start = START if since == "start" else None if since == "now" else since
-        return reader.messages(start)
+        self._readers.add(reader)
+        try:
+            async with aclosing(reader.messages(start)) as messages:
+                async for message in messages:
+                    yield message
+        except (NotFound, NotAUser) as error:
+            self.end(error)
+            raise
+        finally:
+            self._readers.discard(reader)
 
     @property
     def in_use(self) -> bool:
@@ -101,6 +110,7 @@ class Room:
 
     def end(self, error: UnibusError) -> None:
         """This room is no longer open to this identity: what sends and reads here ends with `error`."""
+        self._doubt = True
         self._outbox.fail(error)
         for reader in self._readers:
             reader.end(error)
@@ -144,9 +154,10 @@ class Room:
 
     async def _prepare(self, doubt: bool) -> Seal:
         directory = self._bus.directory
-        if doubt or not self.state.may_write(self._bus.user, directory):
+        if doubt or self._doubt or not self.state.may_write(self._bus.user, directory):
             # What this client knows may be old: ask before refusing, and before trying for ever.
             await self._bus.replica.sync_room(self.id)
+            self._doubt = False
         if not self.state.may_write(self._bus.user, directory):
             raise Forbidden(f"you may read the room {self.name!r}, not write in it")
         if self.state.rotation_due(directory):

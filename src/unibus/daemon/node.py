@@ -1,4 +1,4 @@
-"""One node: the one place where store, services, bus and HTTP are wired. Production and the end-to-end tests start this.
+"""One node: the one place where store, services, bus and HTTP are wired. The end-to-end tests start it too.
 
 Starts from the inside out and stops from the outside in, so that nothing is asked of a part that is not up.
 """

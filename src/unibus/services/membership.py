@@ -77,10 +77,7 @@ class Membership:
             audit.warning("refused", action="bus.create", code=BootstrapRefused.code)
             raise BootstrapRefused
         record = read_record(raw)
-        head = await self._audited(record.signer, record, self._append_directory(record))
-        self._bootstrap = None
-        self._founded()
-        return head
+        return await self._audited(record.signer, record, self._append_genesis(record))
 
     async def append_directory(self, actor: str, raw: bytes) -> Head:
         """Append a directory record that `actor` signed. Raises as `Directory.check`."""
@@ -116,6 +113,12 @@ class Membership:
         """Wait for the appends that have begun."""
         if self._running:
             await asyncio.wait(self._running)
+
+    async def _append_genesis(self, record: Record) -> Head:
+        head = await self._append_directory(record)
+        self._bootstrap = None
+        self._founded()
+        return head
 
     async def _append_directory(self, record: Record) -> Head:
         books = self._books

@@ -21,7 +21,7 @@ from unibus.store.sqlite_errors import CLOSED, unavailable
 from unibus.store.sqlite_plan import Add, Claim, Forget, Probe
 from unibus.store.sqlite_writer import Writer
 
-BUSY_TIMEOUT = 5.0  # seconds to wait for another process's lock
+BUSY_TIMEOUT = 5.0  # seconds
 WAL_KEPT = 64 * 1024 * 1024  # bytes of the write-ahead log that stay allocated after a burst
 LARGEST = 2**63 - 1  # SQLite's largest integer
 SYNCHRONOUS = ("off", "normal", "full", "extra")
@@ -47,16 +47,19 @@ class SqliteStore:
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, path: Path, steps: Sequence[Step] = STEPS) -> "SqliteStore":
+    async def open(
+        cls, path: Path, *, steps: Sequence[Step] = STEPS, busy_timeout: float = BUSY_TIMEOUT
+    ) -> "SqliteStore":
         """The store in the file at `path`, made or upgraded to the schema after all `steps` if need be.
 
+        `busy_timeout` is how many seconds a write waits while another process holds the file.
         Raises StartRefused when the file is not to be used like this, StorageUnavailable when the disk does not serve.
         """
         try:
             make_private(path)
             async with AsyncExitStack() as owned:
                 writing, reading = [
-                    await owned.enter_async_context(aiosqlite.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None))
+                    await owned.enter_async_context(aiosqlite.connect(path, timeout=busy_timeout, isolation_level=None))
                     for _ in range(2)
                 ]
                 await prepare(writing, path, steps)

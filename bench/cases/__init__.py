@@ -1,0 +1,1 @@
+"""What is measured: one module a question, each giving cases whose first side is unibus."""

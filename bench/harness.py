@@ -1,0 +1,94 @@
+"""Measuring sides in turn: A B A B, so that whatever else the machine does meanwhile meets all of them.
+
+Ratios are taken within a round, between neighbours in time, and only then summarized. Never judges a speed: a slow
+machine is no error.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+ROUND_SECONDS = 60.0  # for one side's one round, after which something hangs
+
+Sample = tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One number of a sample. `goal` is what the ratio to the first reference should reach, in words."""
+
+    name: str
+    unit: str
+    goal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One way of doing it: what it promises who uses it, and one measured round, which gives a number a metric."""
+
+    name: str
+    promises: str
+    measure: Callable[[], Awaitable[Sample]]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A question: unibus, which is the first side, and what it is measured against."""
+
+    metrics: tuple[Metric, ...]
+    sides: tuple[Side, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Several measurements of one thing."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One side's result in one metric. `ratio` is unibus divided by this side; None for unibus itself."""
+
+    metric: Metric
+    side: str
+    promises: str
+    value: Spread
+    ratio: Spread | None
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Median, smallest and largest of `values`."""
+    return Spread(median(values), min(values), max(values))
+
+
+def rows(case: Case, samples: Sequence[Sequence[Sample]]) -> list[Row]:
+    """The results of `case`, of which `samples` has one sample a side in each round."""
+    made = []
+    for index, metric in enumerate(case.metrics):
+        for number, side in enumerate(case.sides):
+            values = [taken[number][index] for taken in samples]
+            ratios = [taken[0][index] / taken[number][index] for taken in samples] if number else None
+            made.append(Row(metric, side.name, side.promises, spread(values), spread(ratios) if ratios else None))
+    return made
+
+
+async def in_turn(case: Case, rounds: int) -> list[list[Sample]]:
+    """One sample a side in each of `rounds`, after one round that is thrown away. Raises TimeoutError."""
+    samples = []
+    for _ in range(rounds + 1):
+        taken = []
+        for side in case.sides:
+            async with asyncio.timeout(ROUND_SECONDS):
+                taken.append(await side.measure())
+        samples.append(taken)
+    return samples[1:]
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which `share` (0 to 1) of `values` lie, by nearest rank."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

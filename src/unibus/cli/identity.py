@@ -1,0 +1,46 @@
+"""`unibus identity`: make and show the identity that everything else acts as."""
+
+import click
+
+from unibus.cli.context import Shared, pass_shared
+from unibus.cli.output import emit, say
+
+
+@click.group("identity", short_help="make or show your identity")
+def command() -> None:
+    """Make or show your identity."""
+
+
+@command.command("new")
+@pass_shared
+def new(shared: Shared) -> None:
+    """Make an identity in a file that only you can read. An identity that is there is never overwritten."""
+    from unibus.client.identity_file import new_identity
+
+    identity = new_identity(shared.identity_path)
+    if shared.json:
+        emit({"user": identity.user, "path": str(shared.identity_path)})
+    else:
+        say(f"made {identity.user}")
+        say(f"  in {shared.identity_path}, which is all there is of it: keep a copy in a safe place")
+
+
+@command.command("show")
+@click.option("--card", "what", flag_value="card", help="the card to give to an admin; holds no secret")
+@click.option("--seed", "what", flag_value="seed", help="the secret seed: whoever has it is you")
+@pass_shared
+def show(shared: Shared, what: str | None) -> None:
+    """Show your identity: its public key, or with --card the card that an admin admits you by."""
+    from unibus.client.memory import Memory
+
+    identity = shared.identity()
+    if what == "card":
+        say(identity.card())
+    elif what == "seed":
+        say(identity.seed)
+    elif shared.json:
+        emit({"user": identity.user, "path": str(shared.identity_path), "bus": Memory(shared.state_path).bus})
+    else:
+        say(f"user  {identity.user}")
+        say(f"file  {shared.identity_path}")
+        say(f"bus   {Memory(shared.state_path).bus or 'none yet'}")

@@ -1,0 +1,98 @@
+"""`unibus`: the group of all commands, and the one place where an error becomes a line and an exit code.
+
+Commands are loaded when they are named, so that --help is there at once.
+"""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from unibus import __version__
+from unibus.cli.context import Shared
+from unibus.cli.output import note, printable
+from unibus.errors import NotAUser, UnibusError
+
+_COMMANDS = {
+    "demo": ("unibus.cli.demo", "the story of a bus, told against a throw-away daemon"),
+    "health": ("unibus.cli.health", "how a node is, and how secure it really runs"),
+    "identity": ("unibus.cli.identity", "make or show your identity"),
+    "init": ("unibus.cli.init", "become the first admin of a new bus"),
+    "room": ("unibus.cli.room", "rooms and who is in them"),
+    "send": ("unibus.cli.send", "send messages into a room"),
+    "tail": ("unibus.cli.tail", "read the messages of a room"),
+    "user": ("unibus.cli.user", "who is on the bus"),
+}
+
+
+class Commands(click.Group):
+    """The commands of `_COMMANDS`, each imported when it is used; their short helps stand here."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(_COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, short) for name, (_, short) in _COMMANDS.items()])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--url",
+    envvar="UNIBUS_URL",
+    show_envvar=True,
+    default="http://127.0.0.1:8470",
+    show_default=True,
+    help="the daemon's control plane",
+)
+@click.option(
+    "--identity",
+    envvar="UNIBUS_IDENTITY",
+    show_envvar=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=lambda: Path(click.get_app_dir("unibus")) / "identity.nk",
+    show_default="identity.nk in your configuration directory",
+    help="your identity's file",
+)
+@click.option("--json", "as_json", is_flag=True, help="one JSON value a line, for scripts")
+@click.version_option(__version__, prog_name="unibus")
+@click.pass_context
+def group(context: click.Context, url: str, identity: Path, as_json: bool) -> None:
+    """An end-to-end encrypted message bus for people, machines and bots."""
+    context.obj = Shared(url, identity, as_json)
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        group.main(prog_name="unibus", standalone_mode=False)
+    except click.exceptions.Exit as ended:
+        sys.exit(ended.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        note(error.format_message())
+        sys.exit(2)
+    except click.ClickException as error:
+        note(f"unibus: {error.format_message()}")
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone: not an error, and nothing more can be said.
+        sys.stderr.close()
+        sys.exit(141)
+    except UnibusError as error:
+        note(f"unibus: {printable(error.message)}{_next_step(error)}")
+        sys.exit(1)
+
+
+def _next_step(error: UnibusError) -> str:
+    if isinstance(error, NotAUser):
+        return ": give the output of unibus identity show --card to an admin, for unibus user add"
+    return ""

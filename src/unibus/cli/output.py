@@ -1,0 +1,36 @@
+"""How the command line shows things. The rules: short, aligned, lower-case; results on standard output, all else on
+standard error; with --json one JSON value a line and nothing else. Text from others never controls the terminal.
+"""
+
+import json
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+import click
+
+
+def columns(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Rows under a head, in aligned columns two blanks apart."""
+    table = [tuple(head), *(tuple(printable(cell) for cell in row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+
+
+def printable(text: str) -> str:
+    """`text` with everything that is not plainly printable shown as an escape, such as \\x1b or \\u202e."""
+    return "".join(c if c == " " or unicodedata.category(c)[0] not in "CZ" else ascii(c)[1:-1] for c in text)
+
+
+def say(text: str) -> None:
+    """A line for people, on standard output."""
+    click.echo(text)
+
+
+def note(text: str) -> None:
+    """A line beside the result, on standard error."""
+    click.echo(text, err=True)
+
+
+def emit(value: object) -> None:
+    """One JSON value on a line, for machines."""
+    click.echo(json.dumps(value, ensure_ascii=False, separators=(", ", ": ")))

@@ -1,0 +1,135 @@
+"""`unibus room`: rooms and who is in them."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from unibus.cli.context import Shared, pass_shared, run
+from unibus.cli.output import columns, emit, say
+
+if TYPE_CHECKING:
+    from unibus.client.room import Room
+    from unibus.model.bodies import History, RoomRole
+
+
+@click.group("room", short_help="rooms and who is in them")
+def command() -> None:
+    """Rooms and who is in them. ROOM is a room's name or id."""
+
+
+def _facts(room: "Room") -> dict[str, object]:
+    state = room.state
+    return {
+        "room": room.id,
+        "name": room.name,
+        "history": state.history,
+        "epoch": state.epoch.number,
+        "records": state.head.sequence,
+        "members": room.members,
+    }
+
+
+@command.command("create")
+@click.argument("name")
+@click.option(
+    "--history",
+    type=click.Choice(["shared", "since-join"]),
+    default="shared",
+    show_default=True,
+    help="shared: who joins late can read what came before; since-join: only what comes after",
+)
+@pass_shared
+def create(shared: Shared, name: str, history: "History") -> None:
+    """Make a room with you as its owner."""
+
+    async def work() -> dict[str, object]:
+        async with shared.bus() as bus:
+            return _facts(await bus.create_room(name, history))
+
+    made = run(work())
+    if shared.json:
+        emit(made)
+    else:
+        say(f"made room {name}")
+        say(f"  id  {made['room']}")
+
+
+@command.command("list")
+@pass_shared
+def list_rooms(shared: Shared) -> None:
+    """The rooms that you are in."""
+
+    async def work() -> list[dict[str, object]]:
+        async with shared.bus() as bus:
+            return [_facts(room) for room in await bus.rooms()]
+
+    rooms = run(work())
+    if shared.json:
+        for room in rooms:
+            emit(room)
+        return
+    rows = ([str(r["name"]), str(len(r["members"])), str(r["history"]), str(r["room"])] for r in rooms)  # type: ignore[arg-type]  # members is sized
+    for line in columns(["name", "members", "history", "id"], rows):
+        say(line)
+
+
+@command.command("show")
+@click.argument("room")
+@pass_shared
+def show(shared: Shared, room: str) -> None:
+    """Who is in a room, verified from its signed log."""
+
+    async def work() -> tuple[dict[str, object], dict[str, "RoomRole"]]:
+        async with shared.bus() as bus:
+            found = await bus.room(room)
+            return _facts(found), found.members
+
+    facts, members = run(work())
+    if shared.json:
+        emit(facts)
+        return
+    for key in ("name", "room", "history", "epoch", "records"):
+        say(f"{key:8} {facts[key]}")
+    say("")
+    for line in columns(["member", "role"], sorted(members.items())):
+        say(line)
+
+
+@command.command("add")
+@click.argument("room")
+@click.argument("handle")
+@click.option("--role", type=click.Choice(["member", "reader", "owner"]), default="member", show_default=True)
+@pass_shared
+def add(shared: Shared, room: str, handle: str, role: "RoomRole") -> None:
+    """Add a user to a room."""
+
+    async def work() -> None:
+        async with shared.bus() as bus:
+            await (await bus.room(room)).add(handle, role)
+
+    run(work())
+    _done(shared, f"{handle} is in {room}, as {role}", {"room": room, "added": handle, "role": role})
+
+
+@command.command("remove")
+@click.argument("room")
+@click.argument("handle")
+@pass_shared
+def remove(shared: Shared, room: str, handle: str) -> None:
+    """Remove a member: cut off now, and what is sent from now on is under a key that they never get."""
+
+    async def work() -> int:
+        async with shared.bus() as bus:
+            found = await bus.room(room)
+            await found.remove(handle)
+            return found.state.epoch.number
+
+    epoch = run(work())
+    _done(shared, f"{handle} is out of {room}; the key is now of epoch {epoch}", {"room": room, "removed": handle})
+
+
+def _done(shared: Shared, text: str, value: dict[str, str]) -> None:
+    if shared.json:
+        emit(value)
+    else:
+        say(text)

@@ -1,0 +1,89 @@
+"""`unibus user`: who is on the bus."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from unibus.cli.context import Shared, pass_shared, run
+from unibus.cli.output import columns, emit, say
+from unibus.errors import InvalidInput
+
+
+@click.group("user", short_help="who is on the bus")
+def command() -> None:
+    """Who is on the bus."""
+
+
+def _card_text(card: str) -> str:
+    """The card in the argument: itself, or a file's content, or standard input's for `-`."""
+    if card.count(".") == 2 and "/" not in card and len(card) > 255:
+        return card
+    try:
+        text = sys.stdin.read(8192) if card == "-" else Path(card).read_text()[:8192]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(
+            f"{card!r} is neither a card nor a file with one: it is what unibus identity show --card prints"
+        ) from error
+    return text.strip()
+
+
+@command.command("add")
+@click.argument("handle")
+@click.argument("card")
+@click.option("--role", type=click.Choice(["member", "admin"]), default="member", show_default=True)
+@pass_shared
+def add(shared: Shared, handle: str, card: str, role: str) -> None:
+    """Let an identity onto the bus as HANDLE. CARD is its card, a file with it, or - for standard input."""
+    text = _card_text(card)
+
+    async def work() -> dict[str, str]:
+        from unibus.crypto.identity import read_card
+
+        user = read_card(text).user
+        async with shared.bus() as bus:
+            await bus.admit(handle, text, "admin" if role == "admin" else "member")
+            return {"handle": handle, "user": user, "role": role, "bus": bus.id}
+
+    done = run(work())
+    if shared.json:
+        emit(done)
+    else:
+        say(f"{handle} is on the bus, as {role}")
+        say(f"  user  {done['user']}")
+        say(f"  bus   {done['bus']}, for {handle} to compare at the first contact")
+
+
+@command.command("list")
+@pass_shared
+def list_users(shared: Shared) -> None:
+    """All users, by handle."""
+
+    async def work() -> list[dict[str, str]]:
+        async with shared.bus() as bus:
+            return [{"handle": u.handle, "role": u.role, "user": u.user} for u in await bus.users()]
+
+    users = run(work())
+    if shared.json:
+        for user in users:
+            emit(user)
+    else:
+        for line in columns(["handle", "role", "user"], (list(user.values()) for user in users)):
+            say(line)
+
+
+@command.command("revoke")
+@click.argument("handle")
+@pass_shared
+def revoke(shared: Shared, handle: str) -> None:
+    """Take a user off the bus, now and for good. Their connections are cut; their handle can be given anew."""
+
+    async def work() -> None:
+        async with shared.bus() as bus:
+            await bus.revoke(handle)
+
+    run(work())
+    if shared.json:
+        emit({"revoked": handle})
+    else:
+        say(f"{handle} is off the bus; each room they were in changes its key before the next message")

@@ -1,0 +1,31 @@
+"""Making a bus: the first admin signs its first record, against the token that only the host's operator can read."""
+
+import secrets
+import time
+from pathlib import Path
+
+from unibus.client.api import DEADLINE, ControlApi
+from unibus.client.changes import Signer, genesis_bus
+from unibus.client.memory import Memory
+from unibus.crypto.identity import Identity
+
+
+async def found_bus(
+    url: str, identity: Identity, token: str, handle: str, *, state: Path | None = None, deadline: float = DEADLINE
+) -> str:
+    """Make the bus that the daemon at `url` will serve, with `identity` as its first admin; returns the bus's id.
+
+    Raises BootstrapRefused for a wrong or spent token, InvalidInput for the handle, WrongBus if `state` knows another.
+    """
+    record = Signer(identity, int(time.time()), secrets.token_bytes).found(handle).record
+    bus = genesis_bus(record)
+    memory = Memory(state)
+    memory.pin_bus(bus)
+    api = ControlApi(url, identity, time.time, deadline)
+    await api.open()
+    try:
+        await api.found(token, record)
+    finally:
+        await api.close()
+    memory.save()
+    return bus

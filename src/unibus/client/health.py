@@ -1,0 +1,31 @@
+"""Asking a node for its health; needs no identity."""
+
+import json
+from typing import Any
+
+import aiohttp
+
+from unibus.client.api import parse_url
+from unibus.errors import Unreachable, Untrusted
+
+LIMIT = 2**20
+
+
+async def fetch_health(url: str, seconds: float) -> dict[str, Any]:
+    """What the node's `/healthz` shows, ok or degraded. Raises Unreachable, Untrusted."""
+    address = parse_url(url) / "healthz"
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=seconds)) as session,
+            session.get(address, allow_redirects=False) as response,
+        ):
+            answer = json.loads(await response.content.read(LIMIT))
+    except TimeoutError as error:
+        raise Unreachable(f"{url} did not answer within {seconds:g} s") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise Unreachable(f"cannot reach {url}: {error}; is the daemon running?") from error
+    except ValueError as error:
+        raise Untrusted(f"{address} does not answer as a unibus node does") from error
+    if not isinstance(answer, dict) or "status" not in answer:
+        raise Untrusted(f"{address} does not answer as a unibus node does")
+    return answer

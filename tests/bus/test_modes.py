@@ -1,0 +1,77 @@
+"""The weaker modes let everybody in; `warn` says what `enforce` would have refused; JetStream stays out of reach in both."""
+
+import secrets
+
+import nats.errors
+import pytest
+
+from tests.bus.conftest import StartStage
+from tests.bus.stage import OTHER_ROOM, ROOM, Member, Stage, login_of, shake_hands
+from unibus.bus.options import BusAuth
+
+LENIENT = [BusAuth.WARN, BusAuth.OFF]
+
+
+async def _exchange(stage: Stage, member: Member) -> None:
+    """Publish and read in a room that the member may not touch."""
+    async with stage.connect(member) as c:
+        reading = await c.read(OTHER_ROOM)
+        assert reading.answer == {"after": 0}
+        await c.publish(OTHER_ROOM, b"let through")
+        assert await reading.bodies(1) == [b"let through"]
+
+
+@pytest.mark.parametrize("mode", LENIENT)
+async def test_everybody_is_let_in(start_stage: StartStage, mode: BusAuth) -> None:
+    stage = await start_stage(mode)
+    member = stage.member(ROOM)
+    assert await shake_hands(stage.plane.client_port, lambda _: {}) == "PONG"
+    assert await shake_hands(stage.plane.client_port, login_of(member, sig="AAAA")) == "PONG"
+    assert await shake_hands(stage.plane.client_port, lambda _: {"user": "x", "pass": "y"}) == "PONG"
+    await _exchange(stage, member)
+    await _exchange(stage, Member())
+    assert stage.plane.status()["auth"] == mode.value
+
+
+@pytest.mark.parametrize("mode", LENIENT)
+async def test_jetstream_and_the_system_stay_out_of_reach(start_stage: StartStage, mode: BusAuth) -> None:
+    stage = await start_stage(mode)
+    async with stage.connect(Member()) as c:
+        for subject in ("$JS.API.INFO", "$JS.API.STREAM.DELETE.ROOMS", "$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.AUTH"):
+            with pytest.raises(nats.errors.NoRespondersError):
+                await c.client.request(subject, b"")
+        assert (await c.publish())["seq"] == 1
+
+
+async def test_warn_names_what_enforce_would_refuse(start_stage: StartStage) -> None:
+    stage = await start_stage(BusAuth.WARN)
+    member, stranger = stage.member(ROOM), Member()
+    await _exchange(stage, member)
+    await stage.log.heard("enforce would refuse this delivery", user=member.user, room=OTHER_ROOM, code="not-found")
+    await stage.log.heard("enforce would refuse this publish", user=member.user, room=OTHER_ROOM)
+    await _exchange(stage, stranger)
+    await stage.log.heard("enforce would refuse this connection", user=stranger.user, code="not-a-user")
+    await stage.log.heard("enforce would refuse this delivery", user=stranger.user, code="not-a-user")
+    await stage.log.heard("enforce would refuse this publish", user=stranger.user)
+
+
+async def test_warn_is_silent_about_what_enforce_would_allow(start_stage: StartStage) -> None:
+    stage = await start_stage(BusAuth.WARN)
+    async with stage.connect(stage.member(ROOM)) as c:
+        reading = await c.read(token=secrets.token_urlsafe(16))
+        await c.publish()
+        await reading.next()
+        await c.client.publish(f"room.{ROOM}.msg.somebody", b"")
+        # The tap sees publishes in order, so by then it has seen the first.
+        await stage.log.heard("enforce would refuse this publish", user="somebody")
+    told = [entry for entry in stage.log.entries if str(entry["event"]).startswith("enforce")]
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("mode", LENIENT)
+async def test_cut_reaches_connections_there_too(start_stage: StartStage, mode: BusAuth) -> None:
+    stage = await start_stage(mode)
+    member = stage.member(ROOM)
+    async with stage.connect(member) as c:
+        await stage.plane.cut(member.user)
+        await c.closed.wait()

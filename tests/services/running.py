@@ -1,0 +1,100 @@
+"""The services over a real store in a file, with a bus that only notes what it is asked to do."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.builders import AT, Change, RoomStory, Story, user
+from unibus.crypto.heads import Head
+from unibus.services.books import Books
+from unibus.services.gate import Gate
+from unibus.services.membership import Membership
+from unibus.services.reading import Reading
+from unibus.store.sqlite import SqliteStore
+
+TOKEN = "bootstrap-token"  # noqa: S105 - a test's own
+
+
+@dataclass
+class NotedEffects:
+    """Implements `BusEffects`: keeps the calls in order. After `hold` each call sets `reached` and waits for `held`."""
+
+    calls: list[tuple[object, ...]] = field(default_factory=list)
+    held: asyncio.Event = field(default_factory=asyncio.Event)
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.held.set()
+
+    def hold(self) -> None:
+        self.held.clear()
+        self.reached.clear()
+
+    async def announce(self, users: Collection[str], log: str, sequence: int, digest: str) -> None:
+        await self._note("announce", frozenset(users), log, sequence, digest)
+
+    async def withdraw(self, user: str, room: str) -> None:
+        await self._note("withdraw", user, room)
+
+    async def cut(self, user: str) -> None:
+        await self._note("cut", user)
+
+    async def _note(self, *call: object) -> None:
+        self.reached.set()
+        await self.held.wait()
+        self.calls.append(call)
+
+
+@dataclass
+class Node:
+    """One daemon's services, and the store under them."""
+
+    store: SqliteStore
+    books: Books
+    gate: Gate
+    membership: Membership
+    reading: Reading
+    effects: NotedEffects
+
+    async def found(self, story: Story) -> None:
+        """Bring all of the story's directory."""
+        await self.membership.found(TOKEN, story.records[0])
+        for raw in story.records[1:]:
+            await self.membership.append_directory(user("ada"), raw)
+
+    async def bring(self, by: str, room: RoomStory, change: Change) -> Head:
+        return await self.membership.append_room(user(by), room.id, change.raw, change.sealed)
+
+    async def take(self, by: str, room: RoomStory, change: Change) -> None:
+        """Bring a change of a room, and let the story take it too."""
+        await self.bring(by, room, change)
+        room.take(change)
+
+    async def written(self) -> dict[str, list[bytes]]:
+        """All that stands in the store's logs."""
+        logs = await self.store.logs("", "", 1000)
+        return {log: [entry.value for entry in await self.store.entries(log, 0, 1000)] for log in logs}
+
+
+@asynccontextmanager
+async def running(path: Path, *, now: float = AT, bootstrap: str | None = TOKEN) -> AsyncIterator[Node]:
+    """A node on the file at `path`, at the Unix time `now`."""
+    store = await SqliteStore.open(path)
+    try:
+        books = Books(store)
+        await books.load()
+        gate, effects = Gate(books, store), NotedEffects()
+        membership = Membership(
+            books,
+            store,
+            effects,
+            lambda: now,
+            bootstrap=bootstrap,
+            founded=lambda: effects.calls.append(("founded",)),
+        )
+        yield Node(store, books, gate, membership, Reading(books, store, gate), effects)
+        await membership.close()
+    finally:
+        await store.close()

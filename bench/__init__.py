@@ -1,1 +1,1 @@
-"""The benchmark: what unibus does beside what it is measured against, in one run. `python -m bench`, or `make bench`."""
+"""The benchmark: what unibus does beside what it is measured against, in one run. `make bench` runs it."""

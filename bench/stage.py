@@ -1,14 +1,6 @@
-"""The programs under measurement, each a process of its own on a free port with its data in a directory of its own.
+"""What the cases run on: a unibus daemon with two users, and the references beside it, connected and warm."""
 
-All of them end with the measuring process, however that ends. Never measures anything.
-"""
-
-import asyncio
-import json
-import os
 import secrets
-import sys
-import sysconfig
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,71 +8,84 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nats
-import structlog
 from nats.aio.client import Client as Nats
-from nats.js.errors import NoStreamResponseError, ServiceUnavailableError
 
-from unibus.bus import binary, launch
-from unibus.bus.child import Child
+from bench.programs import bare_handler, daemon, plain_nats
 from unibus.client.api import ControlApi
 from unibus.client.bus import Bus, connect
 from unibus.client.changes import Signer
+from unibus.client.room import Room
 from unibus.crypto.identity import Identity
 from unibus.daemon.data_dir import TOKEN
-from unibus.errors import StartRefused, Unreachable
-
-STREAM = "PLAIN"
-START_SECONDS = 20.0
-STOP_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """A nats-server as it comes, with JetStream on disk: a connection that publishes and one that receives."""
+    """A nats-server as it comes: a connection that publishes and one that receives."""
 
     publisher: Nats
     receiver: Nats
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """Everything that is measured: a unibus daemon with two users, and the references."""
+class Stage:
+    """Everything that is measured. `url` is the daemon's."""
 
     url: str
-    sender_identity: Identity
     sender: Bus
     receiver: Bus
     plain: Plain
     synced: Plain
-    """As `plain`, but on disk before it acknowledges (`sync_interval: always`), as unibus runs its own."""
+    """As `plain`, but synced to disk before it acknowledges, which is how unibus runs its own nats-server."""
+    bare_port: int
+    """Where `bench.bare` listens; it knows the sender's key."""
+
+    async def room(self, name: str) -> tuple[Room, Room]:
+        """A new room with both users in it, as the sender and as the receiver sees it."""
+        room = await self.sender.create_room(name)
+        await room.add("receiver")
+        return room, await self.receiver.room(name)
 
 
 @asynccontextmanager
-async def program(arguments: list[str], first_word: str, errors: Path) -> AsyncIterator[str]:
-    """Run a program; gives the first line of its output that begins with `first_word`. Raises StartRefused."""
-    with errors.open("wb") as stderr:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *arguments),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=stderr,
-            env={},
+async def stage(directory: Path) -> AsyncIterator[Stage]:
+    """Start everything, with all data under `directory`. Raises UnibusError."""
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        url, data = await enter(daemon(directory))
+        sender, receiver = (Identity.from_secret(secrets.token_bytes(32)) for _ in range(2))
+        await _found(url, sender, (data / TOKEN).read_text().strip())
+        admin = await enter(connect(url, sender))
+        await admin.admit("receiver", receiver.card())
+        yield Stage(
+            url,
+            admin,
+            await enter(connect(url, receiver)),
+            await enter(_plain(directory / "plain", synced=False)),
+            await enter(_plain(directory / "synced", synced=True)),
+            await enter(bare_handler(directory, sender.user)),
         )
+
+
+async def _found(url: str, identity: Identity, token: str) -> None:
+    api = ControlApi(url, identity, time.time)
+    await api.open()
     try:
-        assert process.stdout is not None
-        async with asyncio.timeout(START_SECONDS):
-            async for line in process.stdout:
-                if line.split()[:1] == [first_word.encode()]:
-                    yield line.decode().strip()
-                    break
-            else:
-                said = errors.read_text(errors="replace").strip().splitlines()
-                raise StartRefused(f"{arguments[0]} did not start: {said[-1] if said else 'it said nothing'}")
+        await api.found(token, Signer(identity, int(time.time()), secrets.token_bytes).found("sender").record)
     finally:
-        if process.returncode is None:
-            process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), STOP_SECONDS)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        await api.close()
+
+
+@asynccontextmanager
+async def _plain(directory: Path, *, synced: bool) -> AsyncIterator[Plain]:
+    async with plain_nats(directory, synced=synced) as url, _client(url) as publisher, _client(url) as receiver:
+        yield Plain(publisher, receiver)
+
+
+@asynccontextmanager
+async def _client(url: str) -> AsyncIterator[Nats]:
+    client = await nats.connect(url, max_reconnect_attempts=1)
+    try:
+        yield client
+    finally:
+        await client.close()

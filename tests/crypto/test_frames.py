@@ -1,17 +1,14 @@
 """Frames: read by members of the one room under the one key, as sent, by who sent it; else one named error."""
 
-import struct
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import forging
 from tests.builders import identity
 from unibus.crypto import nkeys
 from unibus.crypto.encoding import b64u, transcript
@@ -25,7 +22,6 @@ ADA, BOB = identity("ada"), identity("bob")
 EPOCH = EpochRef(b64u(b"\7" * 32), "a" * 26, 3)
 KEY, SESSION = bytes(range(32)), bytes(range(16))
 CONTENT = Content(1_800_000_000_123, Head(5, b"\5" * 32), Head(9, b"\x09" * 32), (b"hello", b"", b"world"))
-HEADER = struct.Struct(">BI32s16sQ")
 
 
 def seal(
@@ -41,19 +37,12 @@ def read(frame: bytes, key: bytes = KEY, epoch: EpochRef = EPOCH) -> Content:
 FRAME = seal()
 
 
-def by_hand(inner: bytes, *, version: int = 1, counter: int = 0, epoch: int = EPOCH.number) -> bytes:
-    """A frame made from the documented layout by other means than ours, around any inner bytes."""
-    header = HEADER.pack(version, epoch, nkeys.decode_public(ADA.user), SESSION, counter)
-    bound = transcript("unibus frame v1", EPOCH.bus, EPOCH.room, header)
-    info = transcript("unibus frame key v1", EPOCH.bus, EPOCH.room, EPOCH.number, ADA.user)
-    cipher = AESGCM(HKDF(SHA256(), 32, SESSION, info).derive(KEY))
-    sealed = cipher.encrypt(counter.to_bytes(12, "big"), inner, bound)
-    return header + sealed + ADA.signing.sign(bound + sealed)
+def by_hand(plaintext: bytes, *, version: int = 1, counter: int = 0) -> bytes:
+    return forging.frame(plaintext, KEY, EPOCH, SESSION, version=version, counter=counter)
 
 
 def inner(count: int, lengths: Sequence[int], data: bytes) -> bytes:
-    fixed = struct.pack(">QI32sI32sI", CONTENT.sent_at, 5, b"\5" * 32, 9, b"\x09" * 32, count)
-    return fixed + struct.pack(f">{len(lengths)}I", *lengths) + data
+    return forging.inner(CONTENT, count, lengths, data)
 
 
 def test_a_frame_reads_back() -> None:
@@ -119,7 +108,7 @@ def test_a_room_key_alone_does_not_read_under_another_epoch_or_forge_a_sender() 
 
 def test_a_frame_re_signed_by_another_does_not_open() -> None:
     # Bob, without the room key, signs Ada's ciphertext as his own: the key is bound to the sender.
-    header = HEADER.pack(1, 3, nkeys.decode_public(BOB.user), SESSION, 0)
+    header = forging.FRAME_HEADER.pack(1, 3, nkeys.decode_public(BOB.user), SESSION, 0)
     bound = transcript("unibus frame v1", EPOCH.bus, EPOCH.room, header)
     stolen = header + FRAME[61:-64] + BOB.signing.sign(bound + FRAME[61:-64])
     with pytest.raises(FrameInvalid, match="room's key"):
@@ -150,7 +139,7 @@ def test_a_member_who_makes_frames_by_hand_gets_nothing_past(made: bytes) -> Non
 
 def test_a_small_order_sender_is_refused() -> None:
     # Under the neutral point the all-zero signature holds for anything, in a verifier that does not look.
-    header = HEADER.pack(1, 3, b"\1" + bytes(31), SESSION, 0)
+    header = forging.FRAME_HEADER.pack(1, 3, b"\1" + bytes(31), SESSION, 0)
     with pytest.raises(FrameInvalid, match="signature"):
         read(header + FRAME[61:-64] + b"\1" + bytes(63))
 

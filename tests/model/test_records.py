@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import ANY_DIGEST, AT, RoomStory, Story, identity, salt, user
-from unibus.crypto import jws
-from unibus.crypto.encoding import b64u, dump_json, load_json, unb64u
+from tests.forging import REMOVED, altered, header, payload_of, token
+from unibus.crypto.encoding import b64u, dump_json, unb64u
 from unibus.crypto.heads import EMPTY, Head
 from unibus.errors import HeadConflict, MalformedRecord, UnibusError, WrongBus
 from unibus.model.bodies import Strict, UserRevoke
-from unibus.model.records import DIRECTORY, TYP, chain, read_record, room_id, write_record
+from unibus.model.records import DIRECTORY, chain, read_record, room_id, write_record
 
 STORY = Story()
 STORY.admit("bob")
@@ -20,31 +20,10 @@ ROOM = RoomStory(STORY)
 GENESIS, ADMISSION, CREATION = STORY.records[0], STORY.records[1], ROOM.records[0]
 ROTATION = ROOM.rotation().raw
 ADDITION = ROOM.addition("bob").raw
-REMOVED: Any = object()
-
-
-def payload_of(raw: bytes) -> dict[str, Any]:
-    value = load_json(unb64u(raw.split(b".")[1]))
-    assert isinstance(value, dict)
-    return value
 
 
 def signed(payload: object) -> bytes:
-    return jws.sign(identity("ada").signing, TYP, payload if isinstance(payload, bytes) else dump_json(payload))
-
-
-def altered(raw: bytes, path: str, value: object) -> bytes:
-    """The record with one member changed or removed, and signed anew: what a malicious member can make."""
-    payload = payload_of(raw)
-    *parents, last = path.split(".")
-    place = payload
-    for parent in parents:
-        place = place[parent]
-    if value is REMOVED:
-        del place[last]
-    else:
-        place[last] = value
-    return signed(payload)
+    return token(header(), payload)
 
 
 @pytest.mark.parametrize("raw", [GENESIS, ADMISSION, CREATION, ROTATION, ADDITION])

@@ -79,9 +79,11 @@ class Node:
 
 
 @asynccontextmanager
-async def running(path: Path, *, now: float = AT, bootstrap: str | None = TOKEN) -> AsyncIterator[Node]:
+async def running(
+    path: Path, *, now: float = AT, bootstrap: str | None = TOKEN, engine: type[SqliteStore] = SqliteStore
+) -> AsyncIterator[Node]:
     """A node on the file at `path`, at the Unix time `now`."""
-    store = await SqliteStore.open(path)
+    store = await engine.open(path)
     try:
         books = Books(store)
         await books.load()

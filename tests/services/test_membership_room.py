@@ -97,7 +97,7 @@ async def test_refused_and_nothing_changed(
 @pytest.mark.parametrize(
     ("spoil", "error"),
     [
-        (lambda sealed: {}, RuleBroken),
+        (lambda _: {}, RuleBroken),
         (lambda sealed: {name: key for name, key in sealed.items() if name != user("bob")}, RuleBroken),
         (lambda sealed: {**sealed, user("cyd"): sealed[user("bob")]}, RuleBroken),
         (lambda sealed: {**sealed, user("bob"): sealed[user("ada")]}, RuleBroken),
@@ -163,10 +163,10 @@ async def test_a_removed_member_learns_nothing_more_of_the_room(node: Node, room
 
 async def test_a_removal_withdraws_before_it_is_announced_and_unmarks(node: Node, room: RoomStory) -> None:
     head = await node.bring("ada", room, room.removal("bob"))
-    rest = frozenset({user("ada"), user("rex")})
+    all_of_them = frozenset({user("ada"), user("bob"), user("rex")})
     assert node.effects.calls == [
         ("withdraw", user("bob"), room.id),
-        ("announce", rest, room_log(room.id), 4, head.hash),
+        ("announce", all_of_them, room_log(room.id), 4, head.hash),
     ]
     assert await node.gate.rooms(user("bob"), "", 10) == []
 

@@ -5,12 +5,12 @@ connection is made when the first message is sent or read.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 from unibus.client.api import DEADLINE, ControlApi
@@ -114,9 +114,13 @@ class Bus:
         found, after = [], ""
         while True:
             page = await self.api.rooms(after)
-            found += [await self._room(room) for room in page.rooms]
+            for room in page.rooms:
+                with contextlib.suppress(NotFound):  # removed from it since the page was made
+                    found.append(await self._room(room))
             if page.next is None:
                 return sorted(found, key=lambda room: (room.name, room.id))
+            if page.next <= after:
+                raise Untrusted("the server's list of rooms goes round in circles")
             after = page.next
 
     async def room(self, name: str) -> Room:
@@ -124,7 +128,9 @@ class Bus:
         return room_named(await self.rooms(), name)
 
     async def _room(self, room: str) -> Room:
-        await self.replica.sync_room(room)
+        state = await self.replica.sync_room(room)
+        if state.role(self.user, self.directory) is None:
+            raise Untrusted(f"the server shows a room that this identity is not in: {state.id}")
         if room not in self._rooms:
             self._rooms[room] = Room(self, room)
             self.link.carry(room)
@@ -215,7 +221,7 @@ class Bus:
             log.warning("could not follow the log %s: %s (%s)", name, error.message, error.code)
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def connect(
     url: str,
     identity: Identity,
@@ -240,7 +246,11 @@ async def connect(
         view = await api.bus_view()
         if view.bus is None or view.genesis is None:
             raise NotFound("this bus has no users yet: its operator begins with unibus init")
-        if genesis_bus(view.genesis.encode("ascii")) != view.bus:
+        try:
+            made_by_genesis = genesis_bus(view.genesis.encode("ascii"))
+        except UnibusError as error:
+            raise Untrusted(f"the server shows a first record that makes no bus: {error}") from error
+        if made_by_genesis != view.bus:
             raise Untrusted("the server names a bus that its first record does not make")
         if bus is not None and bus != view.bus:
             raise WrongBus(f"this daemon serves the bus {view.bus}, not {bus}")

@@ -7,7 +7,7 @@ from unibus.client.api import ControlApi
 from unibus.crypto.encoding import unb64u
 from unibus.crypto.identity import Identity
 from unibus.crypto.roomkey import follow_link, open_sealed
-from unibus.errors import NotFound, SealedKeyInvalid, SealedKeyMissing
+from unibus.errors import InvalidInput, NotFound, SealedKeyInvalid, SealedKeyMissing
 from unibus.model.records import room_log
 from unibus.model.room import Room
 
@@ -19,6 +19,7 @@ class Keyring:
         self._api = api
         self._identity = identity
         self._keys: dict[tuple[str, int], bytes] = {}
+        self._unfit: dict[tuple[str, int], SealedKeyInvalid] = {}
         self._fetched: dict[str, int] = {}
 
     def known(self, room: str, epoch: int) -> bytes | None:
@@ -41,6 +42,8 @@ class Keyring:
         found = self._keys.get((room.id, epoch))
         if found is not None:
             return found
+        if (room.id, epoch) in self._unfit:
+            raise self._unfit[room.id, epoch]
         state = room.epochs.get(epoch)
         if state is not None and self._identity.user in state.holders:
             raise SealedKeyMissing(f"the server withholds the key of epoch {epoch} of room {room.name!r}")
@@ -54,12 +57,21 @@ class Keyring:
                 if not after < item.sequence <= room.head.sequence:
                     return  # newer than what was verified of the room: it will be fetched when the room has caught up
                 epoch = room.epoch_at(item.sequence)
-                committed = room.epochs[epoch].commitment
-                key = open_sealed(self._identity, unb64u(item.sealed), room.epoch_ref(epoch), committed)
-                self._keys[room.id, epoch] = key
+                try:
+                    self._keys[room.id, epoch] = self._open(room, epoch, item.sealed)
+                except SealedKeyInvalid as error:
+                    # Whoever sealed it sealed something else. What is sealed later must stay readable.
+                    self._unfit[room.id, epoch] = error
                 after = self._fetched[room.id] = item.sequence
             if not page.keys:
                 return
+
+    def _open(self, room: Room, epoch: int, text: str) -> bytes:
+        try:
+            sealed = unb64u(text)
+        except InvalidInput as error:
+            raise SealedKeyInvalid(f"the server shows something else for the sealed key of epoch {epoch}") from error
+        return open_sealed(self._identity, sealed, room.epoch_ref(epoch), room.epochs[epoch].commitment)
 
     def _follow_links(self, room: Room) -> None:
         for number in range(len(room.epochs), 1, -1):

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
@@ -20,13 +21,30 @@ from nats.errors import Error as NatsError
 from unibus.client.backoff import delays
 from unibus.crypto.encoding import b64u
 from unibus.crypto.identity import Identity
-from unibus.errors import BusUnavailable, UnibusError
+from unibus.crypto.nkeys import SigningKey
+from unibus.errors import BusUnavailable, InvalidInput, UnibusError, Untrusted
 from unibus.model.subjects import events, inbox_prefix
 
 CONNECT_SECONDS = 5
 ROOMS_CARRIED = 200
 
 log = logging.getLogger("unibus.client")
+
+
+class Client(Nats):
+    """nats-py's client for one identity. Given a seed, nats-py signs whatever the server sends; here, only nonces."""
+
+    def __init__(self, key: SigningKey) -> None:
+        super().__init__()
+        self._public_nkey = key.public
+        self._key = key
+
+    def prove(self, nonce: str) -> bytes:
+        """The signature over the server's nonce, in base64. Raises Untrusted for what is not a nonce."""
+        try:
+            return b64encode(self._key.sign_nonce(nonce.encode()))
+        except InvalidInput as error:
+            raise Untrusted(error.message) from error
 
 
 class Connection:
@@ -136,14 +154,12 @@ class Link:
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     connection = await self._connect()
-            except (NatsError, OSError, TimeoutError) as error:
+            except (NatsError, OSError, TimeoutError, UnibusError) as error:
                 log.debug("bus not reached: %s", error)
-                try:
-                    await self._allowed()
-                except UnibusError as refusal:
-                    if refusal.status != 503:
-                        await self._fail(refusal)
-                        return
+                refusal = await self._refusal(error)
+                if refusal is not None:
+                    await self._fail(refusal)
+                    return
                 await asyncio.sleep(next(pauses))
                 continue
             pauses = delays()
@@ -154,8 +170,19 @@ class Link:
             finally:
                 await connection.close()
 
+    async def _refusal(self, error: Exception) -> UnibusError | None:
+        """Why a failed attempt was the last one, or None if another may succeed."""
+        try:
+            if isinstance(error, UnibusError):
+                raise error
+            await self._allowed()
+        except UnibusError as reason:
+            if isinstance(reason, Untrusted) or reason.status < 500:
+                return reason
+        return None
+
     async def _connect(self) -> Connection:
-        nats = Nats()
+        nats = Client(self._identity.signing)
         rooms = frozenset(self._rooms)
         lost: list[Connection] = []
 
@@ -166,7 +193,7 @@ class Link:
         try:
             await nats.connect(
                 await self._locate(),
-                nkeys_seed_str=self._identity.seed,
+                signature_cb=nats.prove,
                 token="rooms=" + ",".join(sorted(rooms)),
                 inbox_prefix=inbox_prefix(self._identity.user).encode(),
                 allow_reconnect=False,

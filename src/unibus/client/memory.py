@@ -39,7 +39,7 @@ class Memory:
         return True
 
     def remember(self, log: str, head: Head) -> None:
-        """Note that `head` of `log` was verified. A log without records gives nothing to measure a later one against."""
+        """Note that `head` of `log` was verified. An empty log gives nothing to measure a later one against."""
         known = self.heads.get(log)
         if head.sequence > (known.sequence if known else 0):
             self.heads[log] = head
@@ -80,10 +80,17 @@ def _read(path: Path) -> tuple[str | None, dict[str, Head]]:
 
 def _write(path: Path, bus: str, heads: dict[str, Head]) -> None:
     content = {"version": 1, "bus": bus, "heads": {log: [head.sequence, head.hash] for log, head in heads.items()}}
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(handle, "w") as file:
-        json.dump(content, file, indent=1, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(name).replace(path)
+    made: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        made = Path(name)
+        with os.fdopen(handle, "w") as file:
+            json.dump(content, file, indent=1, sort_keys=True)
+            file.flush()
+            os.fsync(file.fileno())
+        made.replace(path)
+    except OSError as error:
+        if made is not None:
+            made.unlink(missing_ok=True)
+        raise KeyCustody(f"cannot write {path}: {error.strerror}; make room for it, or name another place") from error

@@ -46,8 +46,17 @@ class Outbox:
     """The outgoing side of one room. `prepare` returns what seals frames now, or raises why nothing can be sent; it is
     told whether there is doubt, because a connection was lost or a frame not acknowledged in time."""
 
-    def __init__(self, link: Link, room: str, user: str, prepare: Callable[[bool], Awaitable[Seal]]) -> None:
+    def __init__(
+        self,
+        link: Link,
+        room: str,
+        user: str,
+        prepare: Callable[[bool], Awaitable[Seal]],
+        *,
+        deadline: float = DEADLINE,
+    ) -> None:
         self._link = link
+        self._deadline = deadline
         self._room = room
         self._subject = room_messages(room, user)
         self._prepare = prepare
@@ -113,7 +122,7 @@ class Outbox:
 
     async def _send_waiting(self) -> None:
         while self.busy:
-            connection = await self._link.connection(self._room)
+            connection = await self._connected()
             # A lost connection is how a removal is felt first.
             self._doubt = self._doubt or connection is not (self._connection or connection)
             # Last, so that nothing can change between asking for the current key and using it.
@@ -127,9 +136,19 @@ class Outbox:
             batch = self._waiting.take()
             if batch is None:
                 return
-            flight = Flight(seal(batch.messages), batch, self._loop.time() + DEADLINE)
+            flight = Flight(seal(batch.messages), batch, self._loop.time() + self._deadline)
             self._flights[flight.message_id] = flight
             await self._publish(flight, connection)
+
+    async def _connected(self) -> Connection:
+        try:
+            async with asyncio.timeout(self._deadline):
+                return await self._link.connection(self._room)
+        except TimeoutError as error:
+            raise self._not_stored() from error
+
+    def _not_stored(self) -> BusUnavailable:
+        return BusUnavailable(f"the bus did not store this within {self._deadline:g} s")
 
     async def _begin(self, connection: Connection) -> None:
         await connection.nats.subscribe(f"{connection.inbox}.{self._room}.*", cb=self._acknowledged)
@@ -157,7 +176,7 @@ class Outbox:
 
     def _overdue(self, flight: Flight) -> None:
         if self._loop.time() >= flight.expires:
-            self._finish(flight, BusUnavailable(f"the bus did not store this within {DEADLINE:.0f} s"))
+            self._finish(flight, self._not_stored())
             return
         # Make _send_waiting publish everything in flight again, on whatever connection is up then.
         flight.again = self._loop.call_later(ACK_SECONDS, self._overdue, flight)

@@ -7,7 +7,6 @@ with the error that says so.
 
 import asyncio
 import contextlib
-import json
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -22,18 +21,21 @@ from unibus.client.keyring import Keyring
 from unibus.client.link import Connection, Link
 from unibus.client.messages import Message, Position, Refusal, from_unix_ms
 from unibus.client.replica import Replica
-from unibus.crypto.encoding import b64u
+from unibus.crypto.encoding import b64u, dump_json, load_json
 from unibus.crypto.frames import Content, open_frame, read_envelope
 from unibus.errors import (
+    PROBLEM_PREFIX,
     BusUnavailable,
     FrameInvalid,
+    InvalidInput,
     NotFound,
     SealedKeyInvalid,
     SealedKeyMissing,
+    StorageUnavailable,
     UnibusError,
     Untrusted,
-    from_code,
 )
+from unibus.model.problem import from_problem
 from unibus.model.room import Room
 from unibus.model.subjects import control, delivery
 
@@ -88,7 +90,7 @@ class Reader:
                         async for frame in frames:
                             after = frame.sequence
                             yield frame
-            except (NatsError, OSError, TimeoutError, BusUnavailable):
+            except (NatsError, OSError, TimeoutError, BusUnavailable, StorageUnavailable):
                 await asyncio.sleep(next(pauses))
 
     @asynccontextmanager
@@ -104,15 +106,10 @@ class Reader:
             delivery(self._user, token), cb=arrived, pending_msgs_limit=-1, pending_bytes_limit=-1
         )
         try:
-            request = json.dumps({"room": self._room, "token": token, "after": after}).encode()
-            answer = await connection.request(control(self._user, "deliver"), request, OPEN_SECONDS)
-            match json.loads(answer):
-                case {"after": int(start)}:
-                    yield DeliveryState(start)
-                case {"error": {"code": str(code), "message": str(message)}}:
-                    raise from_code(code, message, {})
-                case _:
-                    raise Untrusted("the daemon answered a request for a delivery with something else")
+            request = dump_json({"room": self._room, "token": token, "after": after})
+            yield DeliveryState(
+                read_opened(await connection.request(control(self._user, "deliver"), request, OPEN_SECONDS))
+            )
         finally:
             # Without a subscriber the daemon's consumer ends by itself.
             with contextlib.suppress(NatsError, OSError):
@@ -198,3 +195,21 @@ class Reader:
 async def _when_gone(connection: Connection, inbox: "asyncio.Queue[Msg | None]") -> None:
     await connection.gone.wait()
     inbox.put_nowait(None)
+
+
+def read_opened(answer: bytes) -> int:
+    """The sequence after which a delivery begins, from the daemon's answer to the request for it.
+
+    Raises what the daemon refuses it for, and Untrusted for an answer that is none.
+    """
+    try:
+        found = load_json(answer)
+    except InvalidInput:
+        found = None
+    match found:
+        case {"after": int(start)}:
+            return start
+        case {"error": {"code": str(code), "message": str(message)}}:
+            raise from_problem(500, dump_json({"type": PROBLEM_PREFIX + code, "detail": message}))
+        case _:
+            raise Untrusted("the daemon answered a request for a delivery with something else")

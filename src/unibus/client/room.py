@@ -12,7 +12,8 @@ from unibus.client.messages import START, Message, Position, Refusal
 from unibus.client.outbox import Outbox, Seal
 from unibus.client.reader import Reader
 from unibus.crypto.frames import MAX_COUNTER, Content, seal_frame
-from unibus.errors import Forbidden, NotAUser, NotFound, UnibusError
+from unibus.crypto.roomkey import KEY_BYTES
+from unibus.errors import Forbidden, NotAUser, NotFound, SealedKeyInvalid, UnibusError
 from unibus.model.bodies import RoomRole
 from unibus.model.room import Room as RoomState
 
@@ -130,7 +131,7 @@ class Room:
         user = self._bus.find(handle, among=self.state.roles).user
 
         async def build() -> Change:
-            state, key = await self._current()
+            state, key = await self._key_to_leave()
             return self._bus.signer().remove(state, self._bus.directory, key, user)
 
         await self._bus.append(build, self.id)
@@ -139,7 +140,7 @@ class Room:
         """Begin a new epoch: a new key for the members who are on the bus now."""
 
         async def build() -> Change:
-            state, key = await self._current()
+            state, key = await self._key_to_leave()
             return self._bus.signer().rotate(state, self._bus.directory, key)
 
         await self._bus.append(build, self.id)
@@ -151,6 +152,14 @@ class Room:
     async def _current(self) -> tuple[RoomState, bytes]:
         state = self.state
         return state, await self._bus.keyring.key(state, state.epoch.number)
+
+    async def _key_to_leave(self) -> tuple[RoomState, bytes]:
+        try:
+            return await self._current()
+        except SealedKeyInvalid:
+            # A member who seals something else to an owner must not be safe from removal by that. The next epoch then
+            # links to nothing, and who joins later cannot read what came before it.
+            return self.state, secrets.token_bytes(KEY_BYTES)
 
     async def _prepare(self, doubt: bool) -> Seal:
         directory = self._bus.directory

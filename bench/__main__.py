@@ -1,0 +1,76 @@
+"""`python -m bench`: measure everything, print a table, leave nothing behind. Fails on errors only, never on speed."""
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import nats.errors
+import structlog
+import uvloop
+
+from bench.cases import control, latency, publish, receive
+from bench.harness import Row, in_turn, rows
+from bench.machine import describe
+from bench.plan import DEFAULT, QUICK, Plan
+from bench.render import document, machine_line, table
+from bench.stage import stage
+from unibus.errors import UnibusError
+
+QUESTIONS = (publish.cases, receive.cases, latency.cases, control.cases)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--quick", is_flag=True, help="fewer and shorter rounds: under a minute")
+@click.option("--json", "target", type=click.Path(path_type=Path, dir_okay=False), help="write the results there too")
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="where the data goes meanwhile; on the disk that matters to you",
+)
+def main(*, quick: bool, target: Path | None, directory: Path | None) -> None:
+    """Measure unibus beside its references, in turn, in one run."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    begin = time.monotonic()
+    try:
+        with tempfile.TemporaryDirectory(prefix="unibus-bench-", dir=directory) as name:
+            machine, results = uvloop.run(run(Path(name), QUICK if quick else DEFAULT))
+        if target is not None:
+            text = json.dumps(document(results, machine, time.monotonic() - begin), indent=1, ensure_ascii=False)
+            target.write_text(text + "\n")
+    except asyncio.CancelledError:
+        sys.exit("bench: ended before it was done")
+    except TimeoutError:
+        sys.exit("bench: a round took so long that something must hang")
+    except (UnibusError, OSError, nats.errors.Error) as error:
+        sys.exit(f"bench: {error}")
+    print(table(results))
+    print()
+    print(machine_line(machine))
+
+
+async def run(directory: Path, plan: Plan) -> tuple[dict[str, object], list[Row]]:
+    """Measure everything, with all data under `directory`. Gives the machine's facts and the results.
+
+    Raises UnibusError, OSError and nats.errors.Error where something fails, and TimeoutError where it hangs.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    machine = await describe(directory)
+    results: list[Row] = []
+    async with stage(directory) as built:
+        for question in QUESTIONS:
+            for case in await question(built, plan):
+                print(f"measuring {case.metrics[0].name} …", file=sys.stderr)
+                results += rows(case, await in_turn(case, plan.rounds))
+    return machine, results
+
+
+if __name__ == "__main__":
+    main()

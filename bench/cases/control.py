@@ -1,0 +1,59 @@
+"""Signed control-plane reads a second, beside a bare aiohttp handler that verifies one signature."""
+
+import os
+import time
+from base64 import b64encode
+
+from yarl import URL
+
+from bench import promises
+from bench.harness import Case, Metric, Sample, Side
+from bench.load import rate
+from bench.plan import Plan
+from bench.stage import Stage
+from unibus.crypto.encoding import b64u
+from unibus.crypto.httpsig import sign
+
+AT_ONCE = 32
+
+
+async def cases(stage: Stage, plan: Plan) -> list[Case]:
+    """One case."""
+    return [
+        Case(
+            (Metric("signed read", "requests/s", ">= 0.7"),),
+            (
+                Side("unibus", promises.UNIBUS_REQUEST, lambda: _unibus(stage, plan.requests)),
+                Side("bare aiohttp", promises.BARE_REQUEST, lambda: _bare(stage, plan.requests)),
+            ),
+        )
+    ]
+
+
+def _request(url: URL, headers: dict[str, str]) -> bytes:
+    lines = [f"GET {url.raw_path_qs} HTTP/1.1", f"Host: {url.authority}", *(f"{k}: {v}" for k, v in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode("ascii")
+
+
+async def _unibus(stage: Stage, count: int) -> Sample:
+    head = stage.sender.directory.head.sequence
+    url = URL(stage.url) / "v1/directory/records" % {"after": str(head)}
+    key, bus, now = stage.sender.identity.signing, stage.sender.id, int(time.time())
+
+    def signed() -> dict[str, str]:
+        return sign(key, "GET", str(url), b"", bus=bus, created=now, nonce=b64u(os.urandom(16)))
+
+    requests = [_request(url, signed()) for _ in range(count)]
+    assert url.port is not None
+    return (await rate(url.port, requests, AT_ONCE),)
+
+
+async def _bare(stage: Stage, count: int) -> Sample:
+    url = URL(f"http://127.0.0.1:{stage.bare_port}/")
+    key = stage.sender.identity.signing
+
+    def signed() -> dict[str, str]:
+        text = b64u(os.urandom(16))
+        return {"X-Signed": text, "X-Signature": b64encode(key.sign(text.encode())).decode("ascii")}
+
+    return (await rate(stage.bare_port, [_request(url, signed()) for _ in range(count)], AT_ONCE),)

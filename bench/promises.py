@@ -1,0 +1,10 @@
+"""What each side gives its user, in the same words everywhere, so that rows can be compared at a glance."""
+
+UNIBUS = "sent: encrypted, signed, on disk before the acknowledgement"
+PLAIN = "sent: in the clear, acknowledged before it is on disk"
+SYNCED = "sent: in the clear, on disk before the acknowledgement"
+CORE = "sent: in the clear, neither stored nor acknowledged"
+UNIBUS_READ = "read: signatures and senders' rights verified, decrypted, in order"
+PLAIN_READ = "read: in the clear, in order"
+UNIBUS_REQUEST = "answered: signature and user checked, used once and that on disk, records read from the store"
+BARE_REQUEST = "answered: one signature checked, always the same answer"

@@ -39,7 +39,7 @@ def main(*, quick: bool, target: Path | None, directory: Path | None) -> None:
     begin = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(prefix="unibus-bench-", dir=directory) as name:
-            machine, results = uvloop.run(run(Path(name), QUICK if quick else DEFAULT))
+            machine, results = uvloop.run(run_until_ended(Path(name), QUICK if quick else DEFAULT))
         if target is not None:
             text = json.dumps(document(results, machine, time.monotonic() - begin), indent=1, ensure_ascii=False)
             target.write_text(text + "\n")
@@ -54,19 +54,36 @@ def main(*, quick: bool, target: Path | None, directory: Path | None) -> None:
     print(machine_line(machine))
 
 
+async def run_until_ended(directory: Path, plan: Plan) -> tuple[dict[str, object], list[Row]]:
+    """As `run`, but SIGTERM or SIGINT end it early, everything it started with it. Raises CancelledError then."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(run(directory, plan))
+
+    def end() -> None:
+        # Messages on their way fail now, and nobody is left to hear of each.
+        loop.set_exception_handler(lambda *_: None)
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    try:
+        return await task
+    except nats.errors.Error:
+        if task.cancelling():  # nats-py makes an error of its own of a cancellation
+            raise asyncio.CancelledError from None
+        raise
+
+
 async def run(directory: Path, plan: Plan) -> tuple[dict[str, object], list[Row]]:
     """Measure everything, with all data under `directory`. Gives the machine's facts and the results.
 
     Raises UnibusError, OSError and nats.errors.Error where something fails, and TimeoutError where it hangs.
     """
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     machine = await describe(directory)
     results: list[Row] = []
     async with stage(directory) as built:
         for question in QUESTIONS:
-            for case in await question(built, plan):
+            async for case in question(built, plan):
                 print(f"measuring {case.metrics[0].name} …", file=sys.stderr)
                 results += rows(case, await in_turn(case, plan.rounds))
     return machine, results

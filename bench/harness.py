@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-ROUND_SECONDS = 60.0  # for one side's one round, after which something hangs
+ROUND_SECONDS = 30.0  # for one side's one round, after which something hangs
 
 Sample = tuple[float, ...]
 

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
+from typing import cast
 
 
 class _Caller(asyncio.Protocol):
@@ -19,8 +20,7 @@ class _Caller(asyncio.Protocol):
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one without saying so
         self._next()
 
     def data_received(self, data: bytes) -> None:

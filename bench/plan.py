@@ -18,5 +18,5 @@ class Plan:
     """How many unacknowledged messages nats-py may have; the fastest is found before it is measured."""
 
 
-DEFAULT = Plan(5, 1.0, 64 * 2**20, 100_000, 400, 5_000, (256, 1_000, 4_000, 16_000))
+DEFAULT = Plan(5, 1.0, 64 * 2**20, 100_000, 400, 5_000, (256, 1_000, 4_000))
 QUICK = Plan(3, 0.4, 24 * 2**20, 40_000, 150, 2_000, (256, 4_000))

@@ -1,7 +1,6 @@
 """What the cases run on: a unibus daemon with two users, and the references beside it, connected and warm."""
 
 import secrets
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -11,9 +10,8 @@ import nats
 from nats.aio.client import Client as Nats
 
 from bench.programs import bare_handler, daemon, plain_nats
-from unibus.client.api import ControlApi
 from unibus.client.bus import Bus, connect
-from unibus.client.changes import Signer
+from unibus.client.founding import found_bus
 from unibus.client.room import Room
 from unibus.crypto.identity import Identity
 from unibus.daemon.data_dir import TOKEN
@@ -44,7 +42,7 @@ class Stage:
         """A new room with both users in it, as the sender and as the receiver sees it."""
         room = await self.sender.create_room(name)
         await room.add("receiver")
-        return room, await self.receiver.room(name)
+        return room, await self.receiver.room(room.id)
 
 
 @asynccontextmanager
@@ -54,7 +52,7 @@ async def stage(directory: Path) -> AsyncIterator[Stage]:
         enter = stack.enter_async_context
         url, data = await enter(daemon(directory))
         sender, receiver = (Identity.from_secret(secrets.token_bytes(32)) for _ in range(2))
-        await _found(url, sender, (data / TOKEN).read_text().strip())
+        await found_bus(url, sender, (data / TOKEN).read_text().strip(), "sender")
         admin = await enter(connect(url, sender))
         await admin.admit("receiver", receiver.card())
         yield Stage(
@@ -65,15 +63,6 @@ async def stage(directory: Path) -> AsyncIterator[Stage]:
             await enter(_plain(directory / "synced", synced=True)),
             await enter(bare_handler(directory, sender.user)),
         )
-
-
-async def _found(url: str, identity: Identity, token: str) -> None:
-    api = ControlApi(url, identity, time.time)
-    await api.open()
-    try:
-        await api.found(token, Signer(identity, int(time.time()), secrets.token_bytes).found("sender").record)
-    finally:
-        await api.close()
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from nats.js.api import PubAck
 
@@ -18,23 +18,19 @@ SLICE = 100  # messages between two looks at the clock
 CALIBRATION = 0.2  # the share of a measured round that is spent on trying each window
 
 
-async def cases(stage: Stage, plan: Plan) -> list[Case]:
+async def cases(stage: Stage, plan: Plan) -> AsyncIterator[Case]:
     """One case a message size."""
-    made = []
     for name, size in SIZES.items():
         body = os.urandom(size)
         room, _ = await stage.room(f"publish {name}")
-        made.append(
-            Case(
-                (Metric(f"publish {name}", "messages/s", ">= 4" if size == 128 else ""),),
-                (
-                    Side("unibus", promises.UNIBUS, _unibus(room, body, plan.publish_seconds)),
-                    await _fastest("nats-py", promises.PLAIN, stage.plain, body, plan),
-                    await _fastest("nats-py, synced", promises.SYNCED, stage.synced, body, plan),
-                ),
-            )
+        yield Case(
+            (Metric(f"publish {name}", "messages/s", ">= 4" if size == 128 else ""),),
+            (
+                Side("unibus", promises.UNIBUS, _unibus(room, body, plan.publish_seconds)),
+                await _fastest("nats-py", promises.PLAIN, stage.plain, body, plan),
+                await _fastest("nats-py, synced", promises.SYNCED, stage.synced, body, plan),
+            ),
         )
-    return made
 
 
 def _unibus(room: Room, body: bytes, seconds: float) -> Callable[[], Awaitable[Sample]]:

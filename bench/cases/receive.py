@@ -3,7 +3,8 @@
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 
 from nats.aio.msg import Msg
 
@@ -15,9 +16,8 @@ from bench.stage import Plain, Stage
 from unibus.client.room import Room
 
 
-async def cases(stage: Stage, plan: Plan) -> list[Case]:
+async def cases(stage: Stage, plan: Plan) -> AsyncIterator[Case]:
     """One case a message size; stores what is going to be read."""
-    made = []
     for name, size in SIZES.items():
         count = min(plan.receive_most, plan.receive_bytes // size)
         body = os.urandom(size)
@@ -31,27 +31,24 @@ async def cases(stage: Stage, plan: Plan) -> list[Case]:
         for _ in range(count):
             await context.publish_async(subject, body)
         await context.publish_async_completed()
-        made.append(
-            Case(
-                (Metric(f"receive {name}", "messages/s"),),
-                (
-                    Side("unibus", promises.UNIBUS_READ, _unibus(reading, count)),
-                    Side("nats-py ordered consumer", promises.PLAIN_READ, _plain(stage.plain, subject, count)),
-                ),
-            )
+        yield Case(
+            (Metric(f"receive {name}", "messages/s"),),
+            (
+                Side("unibus", promises.UNIBUS_READ, _unibus(reading, count)),
+                Side("nats-py ordered consumer", promises.PLAIN_READ, _plain(stage.plain, subject, count)),
+            ),
         )
-    return made
 
 
 def _unibus(room: Room, count: int) -> Callable[[], Awaitable[Sample]]:
     async def measure() -> Sample:
         begin = time.perf_counter()
         seen = 0
-        messages = room.messages("start")
-        async for _ in messages:
-            seen += 1
-            if seen == count:
-                break
+        async with aclosing(room.messages("start")) as messages:
+            async for _ in messages:
+                seen += 1
+                if seen == count:
+                    break
         return (count / (time.perf_counter() - begin),)
 
     return measure

@@ -107,14 +107,48 @@ class HeadConflict(UnibusError):
     code, status, title = "head-conflict", 409, "the log has moved on"
 
 
+class UploadConflict(UnibusError):
+    """A part of an upload that does not begin where the one before ended. `extra` carries the `offset` to go on at."""
+
+    code, status, title = "upload-conflict", 409, "the upload does not go on here"
+
+
 class RuleBroken(UnibusError):
     """A well-formed record that the log's rules refuse, whoever signs it: a handle taken, a member twice."""
 
     code, status, title = "rule-broken", 422, "the log's rules do not allow this record"
 
 
+class InviteUnknown(UnibusError):
+    code, status, title = "invite-unknown", 404, "this bus knows no such invite"
+
+
+class InviteUsed(UnibusError):
+    code, status, title = "invite-used", 409, "this invite was used already: ask for another"
+
+
+class InviteExpired(UnibusError):
+    code, status, title = "invite-expired", 410, "this invite has expired: ask for another"
+
+
+class InviteWithdrawn(UnibusError):
+    code, status, title = "invite-withdrawn", 410, "this invite was withdrawn: ask for another"
+
+
 class LimitReached(UnibusError):
     code, status, title = "limit-reached", 422, "a limit is reached"
+
+
+class QuotaExceeded(UnibusError):
+    """No room is left for this in what the user, or the whole bus, may keep."""
+
+    code, status, title = "quota-exceeded", 413, "no more may be stored"
+
+
+class DigestMismatch(UnibusError):
+    """Bytes whose hash is not the one that they were announced under."""
+
+    code, status, title = "digest-mismatch", 422, "the bytes do not have the announced digest"
 
 
 # The node cannot serve now.
@@ -177,6 +211,12 @@ class OldEpoch(Untrusted):
     """A frame sealed under a key from before a removal, sent by somebody who knew of the removal."""
 
     code, status, title = "old-epoch", 500, "a message frame uses a room key from before a removal"
+
+
+class BlobInvalid(Untrusted):
+    """A blob or its manifest that is not what a member of the room can have stored: altered, cut, extended, swapped."""
+
+    code, status, title = "blob-invalid", 500, "a blob does not verify"
 
 
 class KeyCustody(UnibusError):

@@ -92,9 +92,9 @@ class Logbook:
         self._more.set()
         raise structlog.DropEvent
 
-    async def heard(self, event: str, **expected: object) -> Mapping[str, object]:
-        """The first entry called `event` with the values of `expected`, now or soon."""
-        async with asyncio.timeout(WAIT):
+    async def heard(self, event: str, *, within: float = WAIT, **expected: object) -> Mapping[str, object]:
+        """The first entry called `event` with the values of `expected`, now or `within` seconds."""
+        async with asyncio.timeout(within):
             while True:
                 self._more.clear()
                 for entry in self.entries:
@@ -220,6 +220,7 @@ class Stage:
             yield connection
         finally:
             await connection.client.close()
+            await connection.closed.wait()
 
 
 async def shake_hands(port: int, options: Login) -> str:

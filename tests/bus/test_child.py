@@ -1,4 +1,4 @@
-"""The real nats-server process: killed, frozen, refused its port, orphaned; and what others on the machine see of it."""
+"""The real nats-server process: killed, frozen, refused its port, orphaned; and what others see of it."""
 
 import asyncio
 import base64
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.bus.stage import ROOM, Logbook, Member, Stage, TablePolicy, can_connect, eventually
+from unibus.bus import launch
 from unibus.bus.options import BusOptions
 from unibus.bus.plane import BusPlane
 from unibus.crypto.nkeys import SigningKey, encode_seed
@@ -22,6 +23,14 @@ from unibus.errors import StartRefused
 def _server_pid(data_dir: Path) -> int:
     (ports,) = (data_dir / "run").glob("*.ports")
     return int(ports.stem.rpartition("_")[2])
+
+
+def _all_bytes(directory: Path) -> list[bytes]:
+    return [path.read_bytes() for path in directory.rglob("*") if path.is_file()]
+
+
+def _process_bytes(pid: int, name: str) -> bytes:
+    return Path(f"/proc/{pid}/{name}").read_bytes()
 
 
 def _is_there(pid: int) -> bool:
@@ -50,11 +59,11 @@ async def test_a_killed_server_comes_back_with_its_frames_and_its_callout(stage:
 
 
 async def test_while_the_server_is_down_the_status_says_why_and_effects_pass(stage: Stage, tmp_path: Path) -> None:
+    pid = _server_pid(tmp_path)
     with socket.socket() as squatter:
-        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        os.kill(_server_pid(tmp_path), signal.SIGKILL)
-        await stage.log.heard("nats-server is down")
         squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        os.kill(pid, signal.SIGKILL)
+        await eventually(lambda: not _is_there(pid))
         squatter.bind(("127.0.0.1", stage.plane.client_port))
         squatter.listen()
         told = await stage.log.heard("nats-server does not come back")
@@ -84,9 +93,7 @@ async def test_a_server_that_does_not_obey_a_revocation_is_killed(stage: Stage, 
 async def test_a_frozen_server_is_noticed_and_replaced(stage: Stage, tmp_path: Path) -> None:
     frozen = _server_pid(tmp_path)
     os.kill(frozen, signal.SIGSTOP)
-    async with asyncio.timeout(15):
-        while not any(entry["event"] == "nats-server is back" for entry in stage.log.entries):
-            await asyncio.sleep(0.05)
+    await stage.log.heard("nats-server is back", within=20)
     assert not _is_there(frozen)
     assert await can_connect(stage, stage.member(ROOM))
 
@@ -116,6 +123,15 @@ async def test_a_port_in_use_refuses_the_start_by_name(tmp_path: Path) -> None:
         options = BusOptions(tmp_path, port=squatter.getsockname()[1])
         with pytest.raises(StartRefused, match="address already in use"):
             await BusPlane(options, TablePolicy(), Logbook().logger).start()
+
+
+async def test_no_directory_name_breaks_out_of_the_configuration(tmp_path: Path) -> None:
+    odd = tmp_path / 'we"ird $HOME \\ {listen: "0.0.0.0:1"} # é'
+    odd.mkdir()
+    plane = BusPlane(BusOptions(odd, port=0), TablePolicy(), Logbook().logger)
+    await plane.start()
+    await plane.stop()
+    assert (odd / "nats" / "jetstream").is_dir()
 
 
 async def test_a_data_directory_that_cannot_be_used_refuses_the_start(tmp_path: Path) -> None:
@@ -151,8 +167,7 @@ async def test_no_secret_leaves_the_daemons_memory(tmp_path: Path) -> None:
         config = tmp_path / "run" / "nats-server.conf"
         assert stat.S_IMODE(config.stat().st_mode) == 0o600
         assert stat.S_IMODE(config.parent.stat().st_mode) == 0o700
-        seen = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
-        seen += [Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "environ")]
+        seen = _all_bytes(tmp_path) + [_process_bytes(pid, name) for name in ("cmdline", "environ")]
     finally:
         await plane.stop()
     keys = [secret for secret in secrets if len(secret) == 32]
@@ -180,8 +195,6 @@ async def test_what_runs_is_read_back(stage: Stage) -> None:
 
 async def test_launch_refuses_when_its_daemon_is_gone() -> None:
     """What the child does when its parent died before it could ask to die with it."""
-    from unibus.bus import launch
-
     launcher = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-S", launch.__file__, "1", "/bin/true"), stderr=asyncio.subprocess.PIPE
     )

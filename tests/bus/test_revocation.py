@@ -73,6 +73,7 @@ async def test_a_cut_during_the_decision_wins(stage: Stage) -> None:
     await stage.plane.cut(alice.user)
     stage.policy.gate.set()
     assert await entering != "PONG"
+    await stage.log.heard("a connection was refused", user=alice.user, code="not-a-user")
     assert stage.plane.status()["connections"] == 0
 
 
@@ -115,6 +116,30 @@ async def test_no_withdrawal_at_any_moment_of_opening_leaves_a_delivery(stage: S
             await a.publish(data=b"secret")
             await r.client.flush()
             assert leaked.pending_msgs == 0
+            await leaked.unsubscribe()
+
+
+async def test_no_delivery_lives_outside_the_books(stage: Stage) -> None:
+    """Taken away while it is opened and given again at once: what then runs must still be within reach."""
+    alice, reader = stage.member(ROOM), stage.member()
+    async with stage.connect(alice) as a, stage.connect(reader) as r:
+        stage.policy.readers[reader.user] = {ROOM}
+        for step in range(60):
+            while not stage.policy.asked.empty():
+                stage.policy.asked.get_nowait()
+            token = secrets.token_urlsafe(16)
+            leaked = await r.client.subscribe(f"dlv.{reader.user}.{token}")
+            await r.client.flush()
+            opening = asyncio.create_task(r.ask({"room": ROOM, "token": token, "after": None}))
+            assert await stage.policy.asked.get() == reader.user
+            for _ in range(step):
+                await asyncio.sleep(0)
+            await stage.plane.withdraw(reader.user, ROOM)
+            await opening
+            await stage.plane.withdraw(reader.user, ROOM)
+            await a.publish(data=b"secret")
+            await r.client.flush()
+            assert leaked.pending_msgs == 0, f"step {step}"
             await leaked.unsubscribe()
 
 

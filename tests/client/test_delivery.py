@@ -1,4 +1,4 @@
-"""One delivery's steps: frames in order, gaps and silence found, flow control answered, and nothing odd that breaks it."""
+"""One delivery: frames in order, gaps and silence found, flow control answered, and nothing odd that breaks it."""
 
 import pytest
 

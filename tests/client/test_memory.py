@@ -1,6 +1,6 @@
 """What a client remembers: merged, written in one piece, and never made up from a damaged file."""
 
-import json
+import resource
 import stat
 from pathlib import Path
 
@@ -49,7 +49,8 @@ def test_the_newest_head_stays(path: Path) -> None:
 
 
 def test_an_empty_log_is_nothing_to_remember(path: Path) -> None:
-    assert Memory(remembering(path, directory=EMPTY)._path).heads == {}  # noqa: SLF001 - the file it was given
+    remembering(path, directory=EMPTY)
+    assert Memory(path).heads == {}
 
 
 def test_a_bus_is_new_once_and_another_one_is_refused(path: Path) -> None:
@@ -133,16 +134,17 @@ def test_what_cannot_be_written_is_named_and_leaves_no_half(tmp_path: Path) -> N
     assert [found.name for found in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_file_that_cannot_be_replaced_leaves_no_scrap_beside_it(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_state_and_no_scrap_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     memory = remembering(path, directory=head(1))
-    before = json.loads(path.read_bytes())
-    tmp_path.chmod(0o500)
+    before = path.read_bytes()
+    memory.remember("directory", head(2))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
     try:
-        memory.remember("directory", head(2))
         with pytest.raises(KeyCustody, match="cannot write"):
             memory.save()
     finally:
-        tmp_path.chmod(0o700)
-    assert json.loads(path.read_bytes()) == before
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

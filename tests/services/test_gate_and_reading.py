@@ -103,18 +103,20 @@ async def test_a_connection_names_a_bounded_number_of_rooms(node: Node, room: Ro
 
 
 class SlowStore(SqliteStore):
-    """A real store that reads one log only when it is let: `reached` says that somebody waits for it."""
+    """A real store that keeps one read of one log back: `reached` says that it was read, `let` gives it out."""
 
-    held = ""
+    held: tuple[str, int] | None = None
 
     async def entries(self, log: str, after: int, limit: int) -> list[Entry]:
-        if log == self.held:
+        found = await super().entries(log, after, limit)
+        if (log, after) == self.held:
+            self.held = None
             self.reached.set()
             await self.let.wait()
-        return await super().entries(log, after, limit)
+        return found
 
-    def hold(self, log: str) -> None:
-        self.held, self.reached, self.let = log, asyncio.Event(), asyncio.Event()
+    def hold(self, log: str, after: int = 0) -> None:
+        self.held, self.reached, self.let = (log, after), asyncio.Event(), asyncio.Event()
 
 
 @pytest.mark.parametrize("how", ["removed", "revoked"])
@@ -138,6 +140,37 @@ async def test_rights_lost_while_a_connection_is_judged_are_not_granted(
         else:
             with pytest.raises(NotAUser):
                 await admission
+
+
+async def test_a_slow_read_never_brings_back_what_a_room_was(tmp_path: Path, node: Node, room: RoomStory) -> None:
+    assert node.gate.user(user("bob")) == user("bob")
+    async with running(tmp_path / "unibus.db", engine=SlowStore) as again:
+        assert isinstance(again.store, SlowStore)
+        # Bob's look finds the end of the log before his removal, and is told so after it.
+        again.store.hold(room_log(room.id), after=3)
+        look = asyncio.create_task(again.gate.may_read(user("bob"), room.id))
+        await again.store.reached.wait()
+        await again.take("ada", room, room.removal("bob"))
+        again.store.let.set()
+        with pytest.raises(NotFound):
+            await look
+        assert (await again.books.room(room.id)).head == room.state.head
+        assert await again.gate.admit(user("bob"), [room.id]) == Grants(user("bob"), ())
+
+
+async def test_a_revocation_while_a_room_is_looked_up_ends_the_look(
+    tmp_path: Path, node: Node, story: Story, room: RoomStory
+) -> None:
+    assert node.reading.bus_id() == story.bus
+    async with running(tmp_path / "unibus.db", engine=SlowStore) as again:
+        assert isinstance(again.store, SlowStore)
+        again.store.hold(room_log(room.id))
+        look = asyncio.create_task(again.gate.may_read(user("bob"), room.id))
+        await again.store.reached.wait()
+        await revoke(again, story, "bob")
+        again.store.let.set()
+        with pytest.raises(NotFound):
+            await look
 
 
 async def test_rooms_are_paged_in_order(node: Node, story: Story) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.builders import ANY_DIGEST, AT, Change, RoomStory, Story, identity, user
+from tests.builders import ANY_DIGEST, AT, Change, RoomStory, Story, identity, stand_in_keys, user
 from tests.services.running import Node
 from unibus.crypto.encoding import b64u
 from unibus.crypto.heads import Head
@@ -117,6 +117,20 @@ async def test_sealed_keys_other_than_those_signed_for_are_refused(
     assert [key.position for key in await node.reading.keys(user("bob"), room.id, 0, 10)] == [2]
     await node.bring("ada", room, change)
     assert [key.position for key in await node.reading.keys(user("bob"), room.id, 0, 10)] == [2, 4]
+
+
+@pytest.mark.parametrize("whom", [(), ("ada",), ("ada", "bob", "rex", "cyd"), ("bob", "rex", "cyd")])
+async def test_a_key_goes_to_nobody_but_the_members_also_if_signed_for(
+    node: Node, room: RoomStory, whom: tuple[str, ...]
+) -> None:
+    # Bob leaves somebody out, or lets somebody in, and signs for exactly those keys.
+    sealed = stand_in_keys(map(user, whom))
+    body = RoomRotate(epoch=room.epoch(), sealed=b64u(sealed_digest(sealed)))
+    log, head, directory = room_log(room.id), room.state.head, room.story.directory.head
+    raw = write_record(identity("bob").signing, room.story.bus, log, head, body, at=AT, directory=directory)
+    with pytest.raises(RuleBroken, match="do not fit the members"):
+        await node.bring("bob", room, Change(raw, sealed))
+    assert (await node.books.room(room.id)).head == head
 
 
 async def test_a_record_from_before_a_revocation_is_sent_back(node: Node, story: Story, room: RoomStory) -> None:

@@ -1,13 +1,14 @@
-"""A process of its own for the durability tests: `child.py write PATH` or `child.py fill PATH`. Never imported."""
+"""A process of its own for the durability tests: `child.py write|fill|race PATH`. Never imported."""
 
 import asyncio
 import json
+import os
 import resource
 import sys
 from pathlib import Path
 
 from unibus.errors import StorageUnavailable
-from unibus.store.port import Append
+from unibus.store.port import Append, PositionTaken
 from unibus.store.sqlite import SqliteStore
 
 WRITERS = 8
@@ -67,5 +68,21 @@ async def fill(path: Path) -> None:
     await store.close()
 
 
+async def race(path: Path) -> None:
+    """Add 50 entries to a log that others add to as well, each wherever its end is then."""
+    store = await SqliteStore.open(path)
+    position = 1
+    added = 0
+    while added < 50:
+        try:
+            await store.append(Append("log", position, b"%d" % os.getpid()))
+            say(position=position)
+            added += 1
+        except PositionTaken as taken:
+            position = taken.length
+        position += 1
+    await store.close()
+
+
 if __name__ == "__main__":
-    asyncio.run({"write": write, "fill": fill}[sys.argv[1]](Path(sys.argv[2])))
+    asyncio.run({"write": write, "fill": fill, "race": race}[sys.argv[1]](Path(sys.argv[2])))

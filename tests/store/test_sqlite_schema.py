@@ -29,6 +29,14 @@ def version(path: Path) -> int:
         return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
+def names(directory: Path) -> list[str]:
+    return [file.name for file in directory.iterdir()]
+
+
+def content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
 @pytest.fixture
 async def path(tmp_path: Path) -> Path:
     """A file of the first version with a little of everything in it."""
@@ -68,7 +76,7 @@ async def test_an_upgrade_keeps_everything_and_a_copy_of_the_old_file(path: Path
 async def test_a_new_or_current_file_leaves_no_copy(tmp_path: Path) -> None:
     for _ in range(2):
         await (await SqliteStore.open(tmp_path / "store.db", steps=LATER)).close()
-    assert [file.name for file in tmp_path.iterdir()] == ["store.db"]
+    assert names(tmp_path) == ["store.db"]
 
 
 async def test_a_new_file_and_an_upgraded_one_are_alike(path: Path, tmp_path: Path) -> None:
@@ -82,10 +90,10 @@ async def test_a_new_file_and_an_upgraded_one_are_alike(path: Path, tmp_path: Pa
 
 
 async def test_a_step_that_fails_leaves_the_file_as_it_was(path: Path) -> None:
-    before = path.read_bytes()
+    before = content(path)
     with pytest.raises(StorageUnavailable):
         await SqliteStore.open(path, steps=(*STEPS, SECOND, ("CREATE TABLE entries (twice INTEGER)",)))
-    assert path.read_bytes() == before
+    assert content(path) == before
     store = await SqliteStore.open(path)
     await assert_as_before(store)
     await store.close()
@@ -121,10 +129,10 @@ async def test_a_copy_that_cannot_be_made_stops_the_upgrade(path: Path) -> None:
 
 async def test_a_newer_file_is_refused_and_not_touched(path: Path) -> None:
     await (await SqliteStore.open(path, steps=LATER)).close()
-    before = path.read_bytes()
+    before = content(path)
     with pytest.raises(StartRefused, match=r"newer unibus \(schema 3, this one knows 1\)"):
         await SqliteStore.open(path, steps=STEPS[:1])
-    assert path.read_bytes() == before
+    assert content(path) == before
 
 
 @pytest.mark.parametrize(

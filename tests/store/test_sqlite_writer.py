@@ -124,7 +124,7 @@ def test_an_error_without_a_known_cause_never_shows_a_statement(tmp_path: Path) 
     ],
 )
 def test_durable_means_synced_before_the_answer(journal_mode: str, synchronous: int, durable: bool) -> None:
-    assert describe(journal_mode, synchronous, None)["durable"] is durable
+    assert describe(journal_mode, synchronous, [])["durable"] is durable
 
 
 def test_of_a_batch_each_append_is_judged_for_itself() -> None:

@@ -1,9 +1,11 @@
 """Which nats-server is run, and whether it is new enough. Must never run one that it could not ask for its version."""
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
+import signal
 import sysconfig
 from pathlib import Path
 
@@ -54,6 +56,7 @@ async def _ask(binary: Path) -> str:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             env={},
+            start_new_session=True,
         )
     except OSError as error:
         raise StartRefused(
@@ -66,7 +69,10 @@ async def _ask(binary: Path) -> str:
     except TimeoutError:
         answer = b""
     finally:
-        if process.returncode is None:
-            process.kill()
+        # Whatever it really is, it ends here with all that it started; only then can its output come to an end.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        while await process.stdout.read(65_536):
+            pass
         await process.wait()
     return answer.decode("utf-8", "replace")

@@ -32,6 +32,7 @@ from unibus.services.ports import BusPolicy
 READY_WITHIN = 120.0
 STOP_GRACE = 5.0
 CHECK_EVERY = 5.0
+_LAST_WORDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class Life:
         host = f"[{options.dial_host}]" if ":" in options.dial_host else options.dial_host
         links = await Links.connect(f"nats://{host}:{self.port}", around.keys, around.log)
         self._closing.push_async_callback(links.close)
-        links.lost.add_done_callback(lambda lost: None if lost.cancelled() else self._fail(lost.result()))
+        links.lost.add_done_callback(self._link_lost)
         self.posture = await read_posture(links, options.node)
         await stream.ensure(links, options.max_payload)
         await links.system.subscribe(f"$SYS.ACCOUNT.{config.MEMBERS}.*", cb=self._came_or_went)
@@ -177,6 +178,11 @@ class Life:
         """Close connection `cid`; that it is gone already is an error of the server's answer, and as good."""
         if self._links is not None and self.posture is not None:
             await self._links.server(f"{self.posture.server}.KICK", {"cid": cid})
+
+    def _link_lost(self, lost: asyncio.Future[str]) -> None:
+        """Of a server that died this is the first sign; its own end, a moment later, is the better reason."""
+        if not lost.cancelled():
+            asyncio.get_running_loop().call_later(_LAST_WORDS, self._fail, lost.result())
 
     async def _stop(self, child: Child) -> None:
         """One that failed its daemon gets no time to serve on."""

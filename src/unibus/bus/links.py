@@ -32,21 +32,22 @@ class Links:
     auth: Client
     system: Client
     lost: asyncio.Future[str]
+    _closed: tuple[asyncio.Event, ...]
 
     @classmethod
     async def connect(cls, address: str, keys: BusKeys, log: FilteringBoundLogger) -> "Links":
         """Connect all three. Raises BusUnavailable."""
         lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        made: list[Client] = []
+        made: list[tuple[Client, asyncio.Event]] = []
         try:
             for key in (keys.core, keys.auth, keys.system):
                 made.append(await _connect(address, key, lost, log))
         except (OSError, TimeoutError, nats.errors.Error) as error:
-            for client in made:
+            for client, _ in made:
                 await client.close()
             raise BusUnavailable(f"nats-server does not let its daemon in: {error}") from error
-        core, auth, system = made
-        return cls(core, auth, system, lost)
+        (core, auth, system), closed = zip(*made, strict=True)
+        return cls(core, auth, system, lost, closed)
 
     async def close(self) -> None:
         """Close all three, also when the server is already gone."""
@@ -54,6 +55,9 @@ class Links:
             self.lost.cancel()
         for client in (self.core, self.auth, self.system):
             await client.close()
+        # One that was just breaking is being closed by nats-py itself, which close() does not wait for.
+        for closed in self._closed:
+            await closed.wait()
 
     async def jetstream(self, call: str, body: object = None) -> dict[str, object] | None:
         """JetStream's answer to the API `call`, None if what it is about does not exist. Raises BusUnavailable."""
@@ -71,10 +75,16 @@ class Links:
         return await _ask(self.system, f"$SYS.REQ.SERVER.{target}", body, SERVER_TIMEOUT)
 
 
-async def _connect(address: str, key: SigningKey, lost: asyncio.Future[str], log: FilteringBoundLogger) -> Client:
+async def _connect(
+    address: str, key: SigningKey, lost: asyncio.Future[str], log: FilteringBoundLogger
+) -> tuple[Client, asyncio.Event]:
+    """The client, and an event for when nats-py is through with closing it."""
+    closed = asyncio.Event()
+
     async def broken() -> None:
         if not lost.done():
             lost.set_result("the daemon's connection to nats-server broke")
+        closed.set()
 
     async def complain(error: Exception) -> None:
         # Also what a handler of ours raised arrives here.
@@ -95,12 +105,12 @@ async def _connect(address: str, key: SigningKey, lost: asyncio.Future[str], log
     except BaseException:
         await client.close()  # nats-py leaves the socket of a failed connect open
         raise
-    return client
+    return client, closed
 
 
-async def _ask(client: Client, subject: str, body: object, timeout: float) -> dict[str, object]:
+async def _ask(client: Client, subject: str, body: object, within: float) -> dict[str, object]:
     try:
-        reply = await client.request(subject, b"" if body is None else dump_json(body), timeout=timeout)
+        reply = await client.request(subject, b"" if body is None else dump_json(body), timeout=within)
         answer = json.loads(reply.data)
     except (TimeoutError, OSError, ValueError, nats.errors.Error) as error:
         raise BusUnavailable("nats-server does not answer its daemon") from error

@@ -84,6 +84,9 @@ class BusPlane:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._life is not None:
+            await self._life.end()
+            self._life = None
         if not self.failed.done():
             self.failed.cancel()
         self._reason = "stopped"
@@ -142,27 +145,22 @@ class BusPlane:
         """Start a new life whenever one is over, with growing pauses while they are short."""
         backoff = Backoff()
         began = time.monotonic()
-        try:
-            while True:
-                if life is not None:
-                    self._reason = await asyncio.shield(life.over)
-                    self._log.error("nats-server is down", reason=self._reason)
-                    await life.end()
-                backoff = backoff.after(time.monotonic() - began)
-                await asyncio.sleep(backoff.wait(self._jitter()))
-                began = time.monotonic()
-                self._restarts += 1
-                try:
-                    life = await self._begin(around)
-                    self._log.info("nats-server is back", restarts=self._restarts)
-                except BusUnavailable as error:
-                    life = None
-                    self._reason = error.message
-                    self._log.error("nats-server does not come back", reason=error.message)
-        finally:
-            if self._life is not None:
-                await self._life.end()
-                self._life = None
+        while True:
+            if life is not None:
+                self._reason = await asyncio.shield(life.over)
+                self._log.error("nats-server is down", reason=self._reason)
+                await life.end()
+            backoff = backoff.after(time.monotonic() - began)
+            await asyncio.sleep(backoff.wait(self._jitter()))
+            began = time.monotonic()
+            self._restarts += 1
+            try:
+                life = await self._begin(around)
+                self._log.info("nats-server is back", restarts=self._restarts)
+            except BusUnavailable as error:
+                life = None
+                self._reason = error.message
+                self._log.error("nats-server does not come back", reason=error.message)
 
     def _keeper_ended(self, keeper: asyncio.Task[None]) -> None:
         with contextlib.suppress(asyncio.InvalidStateError):

@@ -51,7 +51,7 @@ class Shared:
 
 
 def _first_contact(bus: str) -> None:
-    note(f"this is bus {bus}, seen for the first time: compare it with what an admin sees in unibus health")
+    note(f"this is bus {bus}, seen for the first time: compare it with what an admin sees in unibus identity show")
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

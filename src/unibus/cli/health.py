@@ -22,7 +22,7 @@ def command(context: click.Context, shared: Shared) -> None:
         rows = list(lines(found))
         width = max(len(name) for name, _ in rows)
         for name, value in rows:
-            say(f"{name:{width}}  {printable(value)}")
+            say(f"{printable(name):{width}}  {printable(value)}")
     context.exit(0 if found["status"] == "ok" else 1)
 
 

@@ -3,9 +3,11 @@
 Commands are loaded when they are named, so that --help is there at once.
 """
 
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
+from traceback import extract_tb
 
 import click
 
@@ -19,6 +21,7 @@ _COMMANDS = {
     "health": ("unibus.cli.health", "how a node is, and how secure it really runs"),
     "identity": ("unibus.cli.identity", "make or show your identity"),
     "init": ("unibus.cli.init", "become the first admin of a new bus"),
+    "join": ("unibus.cli.join", "come onto a bus by an invite"),
     "room": ("unibus.cli.room", "rooms and who is in them"),
     "send": ("unibus.cli.send", "send messages into a room"),
     "tail": ("unibus.cli.tail", "read the messages of a room"),
@@ -84,12 +87,28 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read our output has gone: not an error, and nothing more can be said.
-        sys.stderr.close()
+        # Whoever read our output has gone: not an error. What is still buffered must not fail a second time at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except UnibusError as error:
         note(f"unibus: {printable(error.message)}{_next_step(error)}")
         sys.exit(1)
+    except OSError as error:
+        note(f"unibus: {printable(_reason(error))}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(74)  # sysexits' EX_IOERR
+    except Exception as error:  # noqa: BLE001 - a person gets a line and a place to report, never a traceback
+        place = extract_tb(error.__traceback__)[-1]
+        note(
+            f"unibus: a mistake in unibus itself, please report it: {printable(repr(error))} in {place.name}, "
+            f"{Path(place.filename).name}:{place.lineno}"
+        )
+        sys.exit(70)  # sysexits' EX_SOFTWARE
+
+
+def _reason(error: OSError) -> str:
+    what = f"{error.filename}: " if error.filename else ""
+    return f"{what}{(error.strerror or str(error)).lower()}"
 
 
 def _next_step(error: UnibusError) -> str:

@@ -3,10 +3,14 @@ standard error; with --json one JSON value a line and nothing else. Text from ot
 """
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
 import click
+
+# What JSON may carry as it is, and a terminal should not see: DEL, the C1 controls, and format characters.
+_ESCAPED = re.compile(r"[^\x20-\x7e]")
 
 
 def columns(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -33,4 +37,9 @@ def note(text: str) -> None:
 
 def emit(value: object) -> None:
     """One JSON value on a line, for machines."""
-    click.echo(json.dumps(value, ensure_ascii=False, separators=(", ", ": ")))
+    click.echo(_ESCAPED.sub(_escape, json.dumps(value, ensure_ascii=False, separators=(", ", ": "))))
+
+
+def _escape(found: re.Match[str]) -> str:
+    c = found[0]
+    return c if printable(c) == c else json.dumps(c)[1:-1]

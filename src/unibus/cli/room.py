@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import click
 
 from unibus.cli.context import Shared, pass_shared, run
-from unibus.cli.output import columns, emit, say
+from unibus.cli.output import columns, emit, printable, say
+from unibus.cli.room_changes import archive, leave, rename, retain, role, rotate
 
 if TYPE_CHECKING:
     from unibus.client.room import Room
@@ -89,7 +90,7 @@ def show(shared: Shared, room: str) -> None:
         emit(facts)
         return
     for key in ("name", "room", "history", "epoch", "records"):
-        say(f"{key:8} {facts[key]}")
+        say(f"{key:8} {printable(str(facts[key]))}")
     say("")
     for line in columns(["member", "role"], sorted(members.items())):
         say(line)
@@ -133,3 +134,7 @@ def _done(shared: Shared, text: str, value: dict[str, str]) -> None:
         emit(value)
     else:
         say(text)
+
+
+for part in (leave, role, rename, rotate, retain, archive):
+    command.add_command(part)

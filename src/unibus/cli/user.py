@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from unibus.cli.context import Shared, pass_shared, run
+from unibus.cli.invite import invite, invites, withdraw
 from unibus.cli.output import columns, emit, say
 from unibus.errors import InvalidInput
 
@@ -87,3 +88,62 @@ def revoke(shared: Shared, handle: str) -> None:
         emit({"revoked": handle})
     else:
         say(f"{handle} is off the bus; each room they were in changes its key before the next message")
+
+
+@command.command("show")
+@click.argument("handle")
+@pass_shared
+def show(shared: Shared, handle: str) -> None:
+    """One user, from the verified directory."""
+
+    async def work() -> dict[str, str]:
+        async with shared.bus() as bus:
+            found = bus.find(handle)
+            return {"handle": found.handle, "role": found.role, "user": found.user}
+
+    found = run(work())
+    if shared.json:
+        emit(found)
+    else:
+        for key, value in found.items():
+            say(f"{key:6}  {value}")
+
+
+@command.command("role")
+@click.argument("handle")
+@click.argument("role", type=click.Choice(["admin", "member"]))
+@pass_shared
+def role(shared: Shared, handle: str, role: str) -> None:
+    """Make a user an admin or a plain member."""
+
+    async def work() -> None:
+        async with shared.bus() as bus:
+            await bus.change_role(handle, "admin" if role == "admin" else "member")
+
+    run(work())
+    if shared.json:
+        emit({"handle": handle, "role": role})
+    else:
+        say(f"{handle} is now {role}")
+
+
+@command.command("rename")
+@click.argument("handle")
+@click.argument("new")
+@pass_shared
+def rename(shared: Shared, handle: str, new: str) -> None:
+    """Change a user's handle: your own, or as an admin anybody's."""
+
+    async def work() -> None:
+        async with shared.bus() as bus:
+            await bus.rename(handle, new)
+
+    run(work())
+    if shared.json:
+        emit({"handle": new, "was": handle})
+    else:
+        say(f"{handle} is now {new}")
+
+
+for part in (invite, invites, withdraw):
+    command.add_command(part)

@@ -5,6 +5,7 @@ So a lost connection or a node that is not ready is tried again until the deadli
 """
 
 import asyncio
+import os
 import secrets
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -16,11 +17,21 @@ from yarl import URL
 from unibus.client.backoff import delays
 from unibus.crypto.encoding import b64u
 from unibus.crypto.httpsig import sign
-from unibus.crypto.identity import Identity
+from unibus.crypto.nkeys import SigningKey
 from unibus.errors import InvalidInput, UnibusError, Unreachable, Untrusted
 from unibus.model.bodies import Strict
 from unibus.model.problem import from_problem
-from unibus.model.wire import AppendRequest, BusView, FoundRequest, HeadView, KeysPage, RecordsPage, RoomsPage
+from unibus.model.wire import (
+    AppendRequest,
+    BusView,
+    FoundRequest,
+    HeadView,
+    JoinRequest,
+    JoinView,
+    KeysPage,
+    RecordsPage,
+    RoomsPage,
+)
 
 DEADLINE = 15.0  # seconds for one call, retries included, unless told otherwise
 ANSWER_LIMIT = 64 * 2**20
@@ -33,18 +44,29 @@ def parse_url(text: str) -> URL:
         url = URL(text)
     except ValueError as error:
         raise InvalidInput(f"not a URL: {text!r}") from error
-    if url.scheme not in {"http", "https"} or not url.host or url.user or url.query_string or url.fragment:
+    beyond = url.user or url.password or url.path not in {"", "/"} or url.query_string or url.fragment
+    if url.scheme not in {"http", "https"} or not url.host or beyond:
         raise InvalidInput(f"the URL of a daemon looks like http://host:8470, not {text!r}")
     return url.with_path("/")
 
 
-class ControlApi:
-    """Calls to one daemon as one identity. `bus` is set once the client knows which bus it talks to."""
+def unreachable(url: URL, error: aiohttp.ClientError | OSError) -> Unreachable:
+    """Why the daemon at `url` was not reached, in the system's own words where there are any."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    number = cause.errno if isinstance(cause, OSError) else None
+    reason = os.strerror(number).lower() if number and number > 0 else str(cause)
+    return Unreachable(
+        f"cannot reach {str(url).rstrip('/')}: {reason}; is the daemon (unibus-membershipd) running there?"
+    )
 
-    def __init__(self, url: str, identity: Identity, clock: Callable[[], float], deadline: float = DEADLINE) -> None:
+
+class ControlApi:
+    """Calls to one daemon as the holder of one key. `bus` is set once the client knows which bus it talks to."""
+
+    def __init__(self, url: str, key: SigningKey, clock: Callable[[], float], deadline: float = DEADLINE) -> None:
         self.url = parse_url(url)
         self.bus: str | None = None
-        self._identity = identity
+        self._key = key
         self._clock = clock
         self._deadline = deadline
         self._session: aiohttp.ClientSession | None = None
@@ -86,6 +108,15 @@ class ControlApi:
         """Keys sealed to this identity in a room, after record number `after`."""
         return await self._call(KeysPage, "GET", URL(_path(log, "keys")) % {"after": str(after)})
 
+    async def invitation(self) -> JoinView:
+        """What the invite whose key this client has is for."""
+        return await self._call(JoinView, "GET", URL("/v1/join"))
+
+    async def join(self, record: bytes) -> HeadView:
+        """Join by the invite whose key this client has."""
+        body = JoinRequest(record=record.decode("ascii")).model_dump_json().encode()
+        return await self._call(HeadView, "POST", URL("/v1/join"), body)
+
     async def rooms(self, after: str) -> RoomsPage:
         """A page of the ids of this identity's rooms."""
         return await self._call(RoomsPage, "GET", URL("/v1/rooms") % ({"after": after} if after else {}))
@@ -123,7 +154,7 @@ class ControlApi:
         headers = dict(extra)
         if self.bus is not None:
             headers |= sign(
-                self._identity.signing,
+                self._key,
                 method,
                 str(url),
                 body,
@@ -140,7 +171,7 @@ class ControlApi:
                 answer = await _whole(response)
                 status = response.status
         except (aiohttp.ClientError, OSError) as error:
-            raise Unreachable(f"cannot reach {self.url}: {error}; is the daemon running?") from error
+            raise unreachable(self.url, error) from error
         if not 200 <= status < 300:
             raise from_problem(status, answer)
         try:

@@ -6,7 +6,6 @@ connection is made when the first message is sent or read.
 
 import asyncio
 import contextlib
-import json
 import logging
 import secrets
 import time
@@ -19,15 +18,19 @@ from unibus.client.keyring import Keyring
 from unibus.client.link import Link
 from unibus.client.memory import Memory
 from unibus.client.messages import Refusal
+from unibus.client.races import until_first
 from unibus.client.replica import Replica
 from unibus.client.room import Room, room_named
+from unibus.crypto.encoding import load_json
 from unibus.crypto.identity import Identity
-from unibus.errors import HeadConflict, NotAUser, NotFound, UnibusError, Untrusted, WrongBus
+from unibus.crypto.invites import InviteToken
+from unibus.crypto.nkeys import SigningKey
+from unibus.errors import InvalidInput, NotAUser, NotFound, UnibusError, Untrusted, WrongBus
 from unibus.model.bodies import History, Role
 from unibus.model.directory import Directory, User
 from unibus.model.records import DIRECTORY, ROOM_PREFIX, room_log
 
-RACES = 8  # how often a change is signed anew because another was first
+INVITE_SECONDS = 3600
 
 log = logging.getLogger("unibus.client")
 
@@ -41,7 +44,14 @@ class Bus:
         self.api = api
         self.replica = Replica(api, memory, bus)
         self.keyring = Keyring(api, identity)
-        self.link = Link(identity, self._locate, self._still_allowed, self._announced, self._catch_up)
+        self.link = Link(
+            identity,
+            locate=self._locate,
+            allowed=self._still_allowed,
+            may_write=self._may_write,
+            on_event=self._announced,
+            on_up=self._catch_up,
+        )
         self._rooms: dict[str, Room] = {}
         self._following: set[asyncio.Task[None]] = set()
 
@@ -97,6 +107,48 @@ class Bus:
 
         await self.append(build)
 
+    async def change_role(self, handle: str, role: Role) -> None:
+        """Make a user an admin or a plain member. Raises Forbidden, RuleBroken."""
+        user = self.find(handle).user
+
+        async def build() -> Change:
+            return self.signer().change_role(self.directory, user, role)
+
+        await self.append(build)
+
+    async def rename(self, handle: str, new: str) -> None:
+        """Give a user another handle; one's own, or as an admin anybody's. Raises Forbidden, RuleBroken."""
+        user = self.find(handle).user
+
+        async def build() -> Change:
+            return self.signer().rename(self.directory, user, new)
+
+        await self.append(build)
+
+    async def invite(
+        self, role: Role = "member", *, seconds: int = INVITE_SECONDS, handle: str | None = None, url: str | None = None
+    ) -> InviteToken:
+        """An invite that is good once, for `seconds`; its token is for the newcomer's eyes only.
+
+        `url` is the daemon's address as the newcomer sees it, else this client's. Raises Forbidden, RuleBroken.
+        """
+        key = SigningKey.from_seed(secrets.token_bytes(32))
+
+        async def build() -> Change:
+            signer = self.signer()
+            return signer.invite(self.directory, key.public, role, signer.at + seconds, handle)
+
+        await self.append(build)
+        return InviteToken(self.id, key, url or str(self.api.url).rstrip("/"))
+
+    async def withdraw_invite(self, invite: str) -> None:
+        """Take back an invite, named by its public key, that nobody has used yet. Raises the Invite errors."""
+
+        async def build() -> Change:
+            return self.signer().withdraw_invite(self.directory, invite)
+
+        await self.append(build)
+
     async def create_room(self, name: str, history: History = "shared") -> Room:
         """Make a room with this identity as its owner. Raises InvalidInput for a name that cannot be shown."""
         made: list[str] = []
@@ -138,26 +190,24 @@ class Bus:
 
     async def append(self, build: Callable[[], Awaitable[Change]], room: str | None = None) -> None:
         """Bring logs up to date, build a change on their heads, append it; again when another was first."""
-        for attempt in range(RACES):
+
+        async def attempt() -> None:
             await self.replica.sync_directory()
             if room is not None:
                 await self.replica.sync_room(room)
             change = await build()
-            try:
-                await self.api.append(change.log, change.record, change.sealed)
-            except HeadConflict:
-                if attempt == RACES - 1:
-                    raise
-                continue
+            await self.api.append(change.log, change.record, change.sealed)
             await self._appended(change)
-            return
+
+        await until_first(attempt)
 
     async def _appended(self, change: Change) -> None:
         if change.log == DIRECTORY:
             await self.replica.sync_directory()
             return
         room = change.log.removeprefix(ROOM_PREFIX)
-        await self.replica.sync_room(room)
+        with contextlib.suppress(NotFound):  # this identity has just left
+            await self.replica.sync_room(room)
         if change.epoch is not None:
             self.keyring.add(room, *change.epoch)
 
@@ -186,15 +236,20 @@ class Bus:
         view = await self.api.bus_view()
         return f"nats://{view.nats_host or self.api.url.host}:{view.nats_port}"
 
+    def _may_write(self, room: str) -> bool:
+        state = self.replica.rooms.get(room)
+        return state is not None and state.may_write(self.user, self.directory)
+
     async def _still_allowed(self) -> None:
         await self.api.records(DIRECTORY, self.directory.head.sequence)
 
     def _announced(self, data: bytes) -> None:
         # An announcement is a hint and nothing more: what it leads to is fetched and verified.
         try:
-            name = json.loads(data).get("log")
-        except (ValueError, AttributeError):
+            found = load_json(data)
+        except InvalidInput:
             return
+        name = found.get("log") if isinstance(found, dict) else None
         if name == DIRECTORY or (isinstance(name, str) and name.removeprefix(ROOM_PREFIX) in self.replica.rooms):
             self._begin_to_follow(name)
 
@@ -239,7 +294,7 @@ async def connect(
 
     Raises Unreachable, WrongBus, NotAUser, NotFound when the bus has no users yet, and Untrusted errors.
     """
-    api = ControlApi(url, identity, time.time, deadline)
+    api = ControlApi(url, identity.signing, time.time, deadline)
     await api.open()
     try:
         memory = Memory(state)

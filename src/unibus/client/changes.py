@@ -7,13 +7,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from unibus.crypto.encoding import b64u
+from unibus.crypto.heads import Head
 from unibus.crypto.identity import Identity
+from unibus.crypto.invites import InviteToken
 from unibus.crypto.roomkey import KEY_BYTES, EpochRef, commitment, link, seal_to, sealed_digest
 from unibus.errors import RuleBroken
 from unibus.model.bodies import (
     BusCreate,
     Epoch,
     History,
+    InviteCreate,
+    InviteWithdraw,
     Role,
     RoomAdd,
     RoomCreate,
@@ -22,7 +26,10 @@ from unibus.model.bodies import (
     RoomRotate,
     Strict,
     UserAdmit,
+    UserJoin,
+    UserRename,
     UserRevoke,
+    UserRole,
 )
 from unibus.model.directory import Directory, reduce_directory
 from unibus.model.names import check_handle, check_room_name
@@ -69,6 +76,37 @@ class Signer:
     def revoke(self, directory: Directory, user: str) -> Change:
         """Take `user` off the bus."""
         return self._directory_record(directory, UserRevoke(user=user))
+
+    def change_role(self, directory: Directory, user: str, role: Role) -> Change:
+        """Make `user` an admin or a plain member."""
+        return self._directory_record(directory, UserRole(user=user, role=role))
+
+    def rename(self, directory: Directory, user: str, handle: str) -> Change:
+        """Give `user` another handle."""
+        return self._directory_record(directory, UserRename(user=user, handle=check_handle(handle)))
+
+    def invite(self, directory: Directory, key: str, role: Role, expires: int, handle: str | None) -> Change:
+        """Make an invite with the public key `key`."""
+        named = check_handle(handle) if handle is not None else None
+        return self._directory_record(directory, InviteCreate(invite=key, role=role, expires=expires, handle=named))
+
+    def withdraw_invite(self, directory: Directory, key: str) -> Change:
+        """Take an invite back."""
+        return self._directory_record(directory, InviteWithdraw(invite=key))
+
+    def join(self, token: InviteToken, head: Head, handle: str) -> bytes:
+        """The record by which this identity joins after `head`, by the invite in `token`."""
+        body = UserJoin(
+            invite=token.key.public,
+            handle=check_handle(handle),
+            card=self.identity.card(),
+            proof=token.prove(self.identity.user),
+        )
+        return write_record(self.identity.signing, token.bus, DIRECTORY, head, body, at=self.at)
+
+    def plain(self, room: Room, directory: Directory, body: Strict) -> Change:
+        """A record of a room that brings no key: leaving, a role, a name, retention, archiving."""
+        return Change(room_log(room.id), self._room_record(room, directory, body), {})
 
     def _room_record(self, room: Room, directory: Directory, body: Strict) -> bytes:
         return write_record(

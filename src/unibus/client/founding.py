@@ -8,6 +8,7 @@ from unibus.client.api import DEADLINE, ControlApi
 from unibus.client.changes import Signer, genesis_bus
 from unibus.client.memory import Memory
 from unibus.crypto.identity import Identity
+from unibus.errors import BootstrapRefused
 
 
 async def found_bus(
@@ -21,10 +22,14 @@ async def found_bus(
     bus = genesis_bus(record)
     memory = Memory(state)
     memory.pin_bus(bus)
-    api = ControlApi(url, identity, time.time, deadline)
+    api = ControlApi(url, identity.signing, time.time, deadline)
     await api.open()
     try:
         await api.found(token, record)
+    except BootstrapRefused:
+        # An answer may have been lost: the token is spent, and what it was spent on is ours.
+        if (await api.bus_view()).bus != bus:
+            raise
     finally:
         await api.close()
     memory.save()

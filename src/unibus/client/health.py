@@ -5,7 +5,7 @@ from typing import Any
 
 import aiohttp
 
-from unibus.client.api import parse_url
+from unibus.client.api import parse_url, unreachable
 from unibus.errors import Unreachable, Untrusted
 
 LIMIT = 2**20
@@ -23,7 +23,7 @@ async def fetch_health(url: str, seconds: float) -> dict[str, Any]:
     except TimeoutError as error:
         raise Unreachable(f"{url} did not answer within {seconds:g} s") from error
     except (aiohttp.ClientError, OSError) as error:
-        raise Unreachable(f"cannot reach {url}: {error}; is the daemon running?") from error
+        raise unreachable(address.origin(), error) from error
     except ValueError as error:
         raise Untrusted(f"{address} does not answer as a unibus node does") from error
     if not isinstance(answer, dict) or "status" not in answer:

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from unibus.crypto.frames import Content, Envelope
 from unibus.errors import FrameInvalid, FrameReplayed, LogForked, LogRolledBack, OldEpoch
 from unibus.model.directory import Directory
-from unibus.model.room import WRITERS, Room
+from unibus.model.room import Room
 
 SESSIONS_KEPT = 4096
 REORDER = 256  # how far behind the newest counter of a session a frame may come
@@ -65,7 +65,7 @@ class Judge:
         if directory.head_at(content.directory_head.sequence) != content.directory_head:
             raise LogForked(f"{who} was shown another directory than you: the server or {who} is lying")
         for head in {content.room_head.sequence, max(content.room_head.sequence, self._room_seen)}:
-            if room.role_at(envelope.sender, head) not in WRITERS:
+            if not room.could_write(envelope.sender, head):
                 raise FrameInvalid(f"{who} could not write in this room when this was sent")
         for head in {content.directory_head.sequence, max(content.directory_head.sequence, self._directory_seen)}:
             if not directory.active_at(envelope.sender, head):

@@ -22,7 +22,7 @@ from unibus.client.backoff import delays
 from unibus.crypto.encoding import b64u
 from unibus.crypto.identity import Identity
 from unibus.crypto.nkeys import SigningKey
-from unibus.errors import BusUnavailable, InvalidInput, UnibusError, Untrusted
+from unibus.errors import BusUnavailable, Forbidden, InvalidInput, UnibusError, Untrusted
 from unibus.model.subjects import events, inbox_prefix
 
 CONNECT_SECONDS = 5
@@ -86,21 +86,24 @@ class Link:
     """Keeps one `Connection` up while it is wanted.
 
     `locate` gives the NATS address now; `allowed` returns while this identity is on the bus and raises the reason when
-    it is not, which ends the link; `on_event` gets announcements; `on_up` is called for every new connection,
-    before which announcements may have been missed.
+    it is not, which ends the link; `may_write` says which rooms this identity may write into, as far as it knows;
+    `on_event` gets announcements; `on_up` is called for every new connection, before which some may have been missed.
     """
 
     def __init__(
         self,
         identity: Identity,
+        *,
         locate: Callable[[], Awaitable[str]],
         allowed: Callable[[], Awaitable[object]],
+        may_write: Callable[[str], bool],
         on_event: Callable[[bytes], None],
         on_up: Callable[[], None],
     ) -> None:
         self._identity = identity
         self._locate = locate
         self._allowed = allowed
+        self._may_write = may_write
         self._on_event = on_event
         self._on_up = on_up
         self._rooms: OrderedDict[str, None] = OrderedDict()
@@ -136,6 +139,8 @@ class Link:
             if current is not None and not current.gone.is_set():
                 if room is None or room in current.rooms:
                     return current
+                if not self._may_write(room):
+                    raise Forbidden("this room takes no messages from you")
                 await current.close()
             async with self._changed:
                 if self._connection is current and self._failure is None:
@@ -149,6 +154,14 @@ class Link:
             self._rooms.popitem(last=False)
 
     async def _run(self) -> None:
+        try:
+            await self._keep_up()
+        except Exception as error:
+            # Whatever ended it, nobody may wait for a connection that never comes.
+            log.exception("the link to the bus has failed")
+            await self._fail(BusUnavailable(f"the connection to the bus cannot be kept up: {error!r}"))
+
+    async def _keep_up(self) -> None:
         pauses = delays()
         while True:
             try:
@@ -182,8 +195,10 @@ class Link:
         return None
 
     async def _connect(self) -> Connection:
+        address = await self._locate()
         nats = Client(self._identity.signing)
-        rooms = frozenset(self._rooms)
+        # A room that may be written into later is not named now: writing then makes a new connection.
+        rooms = frozenset(room for room in self._rooms if self._may_write(room))
         lost: list[Connection] = []
 
         async def ended() -> None:
@@ -192,7 +207,7 @@ class Link:
 
         try:
             await nats.connect(
-                await self._locate(),
+                address,
                 signature_cb=nats.prove,
                 token="rooms=" + ",".join(sorted(rooms)),
                 inbox_prefix=inbox_prefix(self._identity.user).encode(),

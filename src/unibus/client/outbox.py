@@ -6,7 +6,6 @@ A frame that is not acknowledged by its deadline fails for who waits for it; a r
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -16,8 +15,8 @@ from nats.errors import Error as NatsError
 
 from unibus.client.batching import Batch, Batcher, Sent
 from unibus.client.link import Connection, Link
-from unibus.crypto.encoding import b64u
-from unibus.errors import BusUnavailable, LimitReached, UnibusError
+from unibus.crypto.encoding import b64u, load_json
+from unibus.errors import BusUnavailable, InvalidInput, LimitReached, UnibusError
 from unibus.model.subjects import room_messages
 
 IN_FLIGHT = 16  # frames on their way at once
@@ -122,12 +121,14 @@ class Outbox:
 
     async def _send_waiting(self) -> None:
         while self.busy:
+            if self._connection is None or self._connection.gone.is_set():
+                # Rights first, because no connection is made for a room that may not be written into. And with doubt
+                # when there was a connection: losing it is how a removal is felt first.
+                await self._prepare(self._doubt or self._connection is not None)
+                self._doubt = False
             connection = await self._connected()
-            # A lost connection is how a removal is felt first.
-            self._doubt = self._doubt or connection is not (self._connection or connection)
             # Last, so that nothing can change between asking for the current key and using it.
-            seal = await self._prepare(self._doubt)
-            self._doubt = False
+            seal = await self._prepare(False)
             if connection is not self._connection:
                 await self._begin(connection)
                 continue
@@ -217,6 +218,7 @@ def _resolve(batch: Batch, outcome: int | UnibusError) -> None:
         batch.done.set_result(outcome)
     else:
         batch.done.set_exception(outcome)
+        batch.done.exception()  # who posts and never asks must not hear of it from asyncio's log
 
 
 def read_ack(data: bytes, headers: dict[str, str] | None) -> int | UnibusError | None:
@@ -224,8 +226,8 @@ def read_ack(data: bytes, headers: dict[str, str] | None) -> int | UnibusError |
     if headers and headers.get("Status"):
         return None  # no responders: the stream is not there yet, after a restart
     try:
-        answer = json.loads(data)
-    except ValueError:
+        answer = load_json(data)
+    except InvalidInput:
         return None
     match answer:
         case {"error": {"description": str(text), "code": int(code)}} if code < 500:

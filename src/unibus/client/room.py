@@ -12,9 +12,19 @@ from unibus.client.messages import START, Message, Position, Refusal
 from unibus.client.outbox import Outbox, Seal
 from unibus.client.reader import Reader
 from unibus.crypto.frames import MAX_COUNTER, Content, seal_frame
+from unibus.crypto.heads import Head
 from unibus.crypto.roomkey import KEY_BYTES
 from unibus.errors import Forbidden, NotAUser, NotFound, SealedKeyInvalid, UnibusError
-from unibus.model.bodies import RoomRole
+from unibus.model.bodies import (
+    RoomArchive,
+    RoomLeave,
+    RoomRename,
+    RoomRetention,
+    RoomRole,
+    RoomSetRole,
+    Strict,
+)
+from unibus.model.names import check_room_name
 from unibus.model.room import Room as RoomState
 
 if TYPE_CHECKING:
@@ -40,6 +50,8 @@ class Room:
         self.id = room
         self._session: Session | None = None
         self._readers: set[Reader] = set()
+        self._ready: tuple[Head, Head] | None = None
+        self._seal: Seal | None = None
         self._doubt = False
         self._outbox = Outbox(bus.link, room, bus.user, self._prepare)
 
@@ -145,6 +157,33 @@ class Room:
 
         await self._bus.append(build, self.id)
 
+    async def leave(self, successor: str | None = None) -> None:
+        """Leave the room. Its last owner names a successor by handle, or archives the room. Raises RuleBroken."""
+        heir = self._bus.find(successor, among=self.state.roles).user if successor is not None else None
+        await self._change(RoomLeave(successor=heir))
+
+    async def set_role(self, handle: str, role: RoomRole) -> None:
+        """Change a member's role; a reader's right to write ends at once. Raises Forbidden, RuleBroken."""
+        await self._change(RoomSetRole(user=self._bus.find(handle, among=self.state.roles).user, role=role))
+
+    async def rename(self, name: str) -> None:
+        """Give the room another name. Raises Forbidden, InvalidInput."""
+        await self._change(RoomRename(name=check_room_name(name)))
+
+    async def retain(self, *, seconds: int | None, size: int | None) -> None:
+        """Keep messages of at most `seconds` and at most `size` bytes of them; None is no limit. Raises Forbidden."""
+        await self._change(RoomRetention(seconds=seconds, bytes=size))
+
+    async def archive(self) -> None:
+        """Close the room for good: it stays readable for its members, and nothing is added. Raises Forbidden."""
+        await self._change(RoomArchive())
+
+    async def _change(self, body: Strict) -> None:
+        async def build() -> Change:
+            return self._bus.signer().plain(self.state, self._bus.directory, body)
+
+        await self._bus.append(build, self.id)
+
     async def close(self) -> None:
         """Stop sending; what was posted and not stored fails."""
         await self._outbox.close()
@@ -168,7 +207,11 @@ class Room:
             await self._bus.replica.sync_room(self.id)
             self._doubt = False
         if not self.state.may_write(self._bus.user, directory):
-            raise Forbidden(f"you may read the room {self.name!r}, not write in it")
+            why = "it is archived" if self.state.archived else "you are a reader"
+            raise Forbidden(f"the room {self.name!r} takes no messages from you: {why}")
+        ready = (self.state.head, directory.head)
+        if self._seal is not None and self._ready == ready and self._session and self._session.counter < MAX_COUNTER:
+            return self._seal
         if self.state.rotation_due(directory):
             await self.rotate()
         state, key = await self._current()
@@ -176,7 +219,7 @@ class Room:
         if session is None or session.epoch != state.epoch.number or session.counter >= MAX_COUNTER:
             session = self._session = Session(state.epoch.number)
         ref = state.epoch_ref(session.epoch)
-        heads = state.head, directory.head
+        self._ready = heads = (state.head, directory.head)
 
         def seal(messages: list[bytes]) -> bytes:
             content = Content(int(time.time() * 1000), *heads, tuple(messages))
@@ -184,6 +227,7 @@ class Room:
             session.counter += 1
             return frame
 
+        self._seal = seal
         return seal
 
 

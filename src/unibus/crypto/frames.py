@@ -43,6 +43,25 @@ PER_MESSAGE = 4
 
 
 @dataclass(frozen=True, slots=True)
+class Purpose:
+    """What a frame is for. Key, associated data and signature depend on it: one made for another does not open.
+
+    `about` names what the frame speaks of, where that is not in it; it is bound and not carried.
+    """
+
+    name: str
+    about: str | None = None
+
+    def bind(self, epoch: EpochRef, header: bytes) -> bytes:
+        """What is signed and authenticated beside the ciphertext, see `encoding.transcript`."""
+        about = () if self.about is None else (self.about,)
+        return transcript(f"unibus {self.name} v1", epoch.bus, epoch.room, header, *about)
+
+
+MESSAGES = Purpose("frame")
+
+
+@dataclass(frozen=True, slots=True)
 class Envelope:
     """What anybody sees of a frame: epoch, sender (`U…`), session and counter. Not yet trusted."""
 
@@ -63,17 +82,19 @@ class Content:
 
 
 @lru_cache(maxsize=4096)
-def _cipher(room_key: bytes, epoch: EpochRef, sender: str, session: bytes) -> AESGCM:
-    info = epoch.bind("unibus frame key v1", sender)
+def _cipher(room_key: bytes, epoch: EpochRef, sender: str, session: bytes, purpose: str) -> AESGCM:
+    info = epoch.bind(f"unibus {purpose} key v1", sender)
     return AESGCM(HKDF(SHA256(), length=32, salt=session, info=info).derive(room_key))
 
 
-def _bound(epoch: EpochRef, header: bytes) -> bytes:
-    return transcript("unibus frame v1", epoch.bus, epoch.room, header)
-
-
 def seal_frame(
-    key: nkeys.SigningKey, room_key: bytes, epoch: EpochRef, session: bytes, counter: int, content: Content
+    key: nkeys.SigningKey,
+    room_key: bytes,
+    epoch: EpochRef,
+    session: bytes,
+    counter: int,
+    content: Content,
+    purpose: Purpose = MESSAGES,
 ) -> bytes:
     """The frame's bytes. Raises TooLarge when the messages do not fit into one frame or the session is used up."""
     if counter >= MAX_COUNTER:
@@ -94,8 +115,8 @@ def seal_frame(
     if len(inner) + _HEADER.size + 80 > MAX_FRAME:
         raise TooLarge(f"a frame is at most {MAX_FRAME} bytes: send less at once")
     header = _HEADER.pack(VERSION, epoch.number, nkeys.decode_public(key.public), session, counter)
-    bound = _bound(epoch, header)
-    cipher = _cipher(room_key, epoch, key.public, session)
+    bound = purpose.bind(epoch, header)
+    cipher = _cipher(room_key, epoch, key.public, session, purpose.name)
     sealed = cipher.encrypt(counter.to_bytes(12, "big"), inner, bound)
     return b"".join((header, sealed, key.sign(bound + sealed)))
 
@@ -115,17 +136,29 @@ def _sender_text(sender: bytes) -> str:
     return nkeys.encode_public("U", sender)
 
 
-def open_frame(frame: bytes, envelope: Envelope, room_key: bytes, epoch: EpochRef) -> Content:
-    """Verify the signature, decrypt, take apart. `envelope` is of `read_envelope`. Raises FrameInvalid."""
-    header, sealed, signature = frame[: _HEADER.size], frame[_HEADER.size : -64], frame[-64:]
-    bound = _bound(epoch, header)
-    if envelope.epoch != epoch.number or not nkeys.verify(envelope.sender, bound + sealed, signature):
+def verify_frame(frame: bytes, envelope: Envelope, epoch: EpochRef, purpose: Purpose = MESSAGES) -> bytes:
+    """Check the signature, for which no key is needed; returns what it binds beside the ciphertext.
+
+    `envelope` is of `read_envelope`. Raises FrameInvalid.
+    """
+    bound = purpose.bind(epoch, frame[: _HEADER.size])
+    if envelope.epoch != epoch.number or not nkeys.verify(
+        envelope.sender, bound + frame[_HEADER.size : -64], frame[-64:]
+    ):
         raise FrameInvalid("a frame whose signature does not hold: it was altered, or made for another room")
+    return bound
+
+
+def open_frame(
+    frame: bytes, envelope: Envelope, room_key: bytes, epoch: EpochRef, purpose: Purpose = MESSAGES
+) -> Content:
+    """Verify the signature, decrypt, take apart. `envelope` is of `read_envelope`. Raises FrameInvalid."""
+    bound = verify_frame(frame, envelope, epoch, purpose)
     if envelope.counter >= MAX_COUNTER:
         raise FrameInvalid("a frame beyond its session's nonce budget")
-    cipher = _cipher(room_key, epoch, envelope.sender, envelope.session)
+    cipher = _cipher(room_key, epoch, envelope.sender, envelope.session, purpose.name)
     try:
-        inner = cipher.decrypt(envelope.counter.to_bytes(12, "big"), sealed, bound)
+        inner = cipher.decrypt(envelope.counter.to_bytes(12, "big"), frame[_HEADER.size : -64], bound)
     except InvalidTag as error:
         raise FrameInvalid("a frame that the room's key does not open") from error
     return _take_apart(inner)

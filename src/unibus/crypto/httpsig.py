@@ -55,7 +55,12 @@ class Signed(NamedTuple):
 
 def content_digest(body: bytes) -> str:
     """The Content-Digest header of `body` (RFC 9530 section 2), SHA-256 only."""
-    return f"sha-256=:{b64encode(sha256(body).digest()).decode('ascii')}:"
+    return digest_header(sha256(body).digest())
+
+
+def digest_header(digest: bytes) -> str:
+    """The Content-Digest header of a body with this SHA-256."""
+    return f"sha-256=:{b64encode(digest).decode('ascii')}:"
 
 
 def _base(method: str, target_uri: str, digest: str | None, params: str) -> bytes:

@@ -1,6 +1,7 @@
 """`unibus-membershipd`: parse, start one node, say where it is, wait for the end. An error becomes one line."""
 
 import asyncio
+import shlex
 import shutil
 import signal
 import sys
@@ -66,20 +67,21 @@ def greeting(options: Options, http_port: int, nats_port: int, *, founded: bool,
         f"  data  {options.data_dir}",
     ]
     if not founded:
-        command = [program, "init", "YOUR-HANDLE"]
-        if http_port != 8470:
-            command += ["--url", f"http://127.0.0.1:{http_port}"]
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(options.http_host, options.http_host)  # noqa: S104 - compared, not bound
+        url = f"http://[{host}]:{http_port}" if ":" in host else f"http://{host}:{http_port}"
+        command = [program, *(["--url", url] if url != "http://127.0.0.1:8470" else []), "init", "YOUR-HANDLE"]
         if options.data_dir != Path("local_files"):
             command += ["--token-file", str(options.data_dir / TOKEN)]
         lines += [
             "",
             "this bus has no users yet. become its first admin, in another terminal:",
-            f"  {' '.join(command)}",
+            f"  {shlex.join(command)}",
         ]
     return lines
 
 
 def _program() -> str:
-    beside = Path(sys.argv[0]).with_name("unibus")
+    started = Path(sys.argv[0])
+    beside = (started if started.name == "unibus-membershipd" else Path(sys.executable)).with_name("unibus")
     found = shutil.which("unibus")
     return "unibus" if found and Path(found).resolve() == beside.resolve() else str(beside)

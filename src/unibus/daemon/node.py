@@ -6,6 +6,7 @@ Starts from the inside out and stops from the outside in, so that nothing is ask
 import asyncio
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -21,14 +22,15 @@ from unibus.daemon.options import Options
 from unibus.errors import StartRefused, StorageUnavailable
 from unibus.http.api import Api
 from unibus.http.auth import Authenticator
-from unibus.http.health import health, health_route
+from unibus.http.health import health, health_routes
+from unibus.http.metrics import Metrics
 from unibus.http.problems import problem_middleware
 from unibus.http.site import Site
 from unibus.services.books import Books
 from unibus.services.gate import Gate
 from unibus.services.membership import Membership
 from unibus.services.reading import Reading
-from unibus.services.upkeep import forget_claims
+from unibus.services.upkeep import forget_claims, watch_loop
 from unibus.store.port import Store
 from unibus.store.sqlite import SqliteStore
 
@@ -114,15 +116,17 @@ class Node:
 
     async def _serve_http(self, stack: AsyncExitStack, gate: Gate, membership: Membership) -> None:
         reading = Reading(self.books, self.store, gate)
-        authenticator = Authenticator(
-            self.store,
-            bus_id=reading.bus_id,
-            is_user=self.books.directory.active,
-            clock=time.time,
-        )
-        api = Api(authenticator, membership, reading, gate, lambda: (None, self.bus.client_port))
-        app = web.Application(middlewares=[problem_middleware(log, lambda: secrets.token_hex(8))])
-        app.add_routes([health_route(self.health), *api.routes()])
+
+        def authenticator(knows: Callable[[str], bool]) -> Authenticator:
+            return Authenticator(self.store, bus_id=reading.bus_id, is_user=knows, clock=time.time)
+
+        users, invited = authenticator(self.books.directory.active), authenticator(reading.is_invite)
+        api = Api(users, invited, membership, reading, gate, lambda: (None, self.bus.client_port), time.time)
+        metrics = Metrics(self._gauges())
+        self._own(asyncio.create_task(watch_loop(metrics.loop_lag.set), name="loop watch"))
+        problems = problem_middleware(log, lambda: secrets.token_hex(8))
+        app = web.Application(middlewares=[problems, metrics.middleware()])
+        app.add_routes([*health_routes(self.health), metrics.route(), *api.routes()])
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
@@ -132,6 +136,17 @@ class Node:
         except OSError as error:
             raise StartRefused(f"cannot listen on --http-bind {host}:{port}: {error.strerror}") from error
         self.http_port: int = runner.addresses[0][1]
+
+    def _gauges(self) -> dict[str, tuple[str, Callable[[], float]]]:
+        directory = self.books.directory
+        return {
+            "users": ("active users", lambda: sum(1 for user in directory.users if directory.active(user))),
+            "directory_records": ("records of the directory", lambda: directory.head.sequence),
+            "bus_up": ("whether nats-server serves", lambda: float(bool(self.bus.status()["ready"]))),
+            "bus_restarts": ("restarts of nats-server", lambda: _number(self.bus.status()["restarts"])),
+            "bus_connections": ("connections of members", lambda: _number(self.bus.status()["connections"])),
+            "bus_deliveries": ("open deliveries", lambda: _number(self.bus.status()["deliveries"])),
+        }
 
     async def health(self) -> dict[str, Any]:
         """What `/healthz` shows."""
@@ -163,3 +178,7 @@ class Node:
             return
         error = part.exception()
         self.failed.set_exception(error if error is not None else RuntimeError("a part of the node ended"))
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0

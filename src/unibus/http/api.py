@@ -19,6 +19,8 @@ from unibus.model.wire import (
     BusView,
     FoundRequest,
     HeadView,
+    JoinRequest,
+    JoinView,
     KeysPage,
     RecordsPage,
     RoomsPage,
@@ -74,27 +76,37 @@ def _records(page: LogPage) -> web.Response:
 
 
 class Api:
-    """The handlers, over the services they call. `nats` tells where the data plane listens now."""
+    """The handlers, over the services they call.
+
+    `authenticator` knows users, `invited` knows invites; `nats` tells where the data plane listens now; `clock` gives
+    Unix time.
+    """
 
     def __init__(
         self,
         authenticator: Authenticator,
+        invited: Authenticator,
         membership: Membership,
         reading: Reading,
         gate: Gate,
         nats: Callable[[], tuple[str | None, int]],
+        clock: Callable[[], float],
     ) -> None:
         self._authenticator = authenticator
+        self._invited = invited
         self._membership = membership
         self._reading = reading
         self._gate = gate
         self._nats = nats
+        self._clock = clock
 
     def routes(self) -> list[web.RouteDef]:
         """All routes, for `Application.add_routes`."""
         return [
             web.get("/v1/bus", self.bus),
             web.post("/v1/bus", self.found),
+            web.get("/v1/join", self.invitation),
+            web.post("/v1/join", self.join),
             web.get("/v1/directory/records", self.directory_records),
             web.post("/v1/directory/records", self.append_directory),
             web.get("/v1/rooms", self.rooms),
@@ -121,6 +133,16 @@ class Api:
             raise BootstrapRefused("founding a bus takes the bootstrap token, as a bearer token")
         body = read_model(FoundRequest, await read_body(request, RECORD_BODY))
         return answer(_head(await self._membership.found(token, body.record.encode())), 201)
+
+    async def invitation(self, request: web.Request) -> web.Response:
+        caller = await self._invited.authenticate(request)
+        invite, head = self._reading.invitation(caller.user, int(self._clock()))
+        return answer(JoinView(head=_head(head), handle=invite.handle))
+
+    async def join(self, request: web.Request) -> web.Response:
+        caller = await self._invited.authenticate(request, RECORD_BODY)
+        body = read_model(JoinRequest, caller.body)
+        return answer(_head(await self._membership.join(caller.user, body.record.encode())), 201)
 
     async def directory_records(self, request: web.Request) -> web.Response:
         caller = await self._authenticator.authenticate(request)

@@ -8,10 +8,13 @@ A user is looked up only after the signature held: otherwise the answers would t
 never take anything from a request that the signature does not cover, other than to refuse it.
 """
 
+import asyncio
 import math
 import re
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Protocol
 
 from aiohttp import hdrs, web
@@ -19,7 +22,7 @@ from multidict import istr
 
 from unibus.crypto import httpsig
 from unibus.errors import InvalidInput, NonceReplayed, NotAUser, SignatureInvalid, SignatureMissing, WrongBus
-from unibus.http.body import BODY_SECONDS, read_body
+from unibus.http.body import BODY_SECONDS, read_blocks, read_body
 
 _INPUT, _SIGNATURE, _DIGEST = istr("Signature-Input"), istr("Signature"), istr("Content-Digest")
 # A Host with a slash in it would move part of the path into the authority: other request, same signed address.
@@ -76,10 +79,26 @@ class Authenticator:
         body = await read_body(request, limit, self._body_seconds) if signed.digest is not None else b""
         if signed.digest is not None and httpsig.content_digest(body) != signed.digest:
             raise SignatureInvalid("the body is not the one that was signed")
+        await self._claim(signed)
+        return Caller(signed.user, body)
+
+    async def authenticate_stream(self, request: web.BaseRequest, limit: int) -> tuple[str, AsyncIterator[bytes]]:
+        """The sender of `request`, and its body of at most `limit` bytes in blocks as they come. For large bodies.
+
+        What is done with the blocks must be undone if they end in an error: SignatureInvalid when the body is not the one
+        that was signed, and what `read_blocks` raises. The nonce is claimed before the body is read, so that a
+        replayed request never gets to act on it. Raises as `authenticate`.
+        """
+        signed = self._verified(request)
+        if signed.digest is None:
+            raise SignatureInvalid("this request needs a body and its signed content-digest")
+        await self._claim(signed)
+        return signed.user, _checked_blocks(read_blocks(request, limit, self._body_seconds), signed.digest)
+
+    async def _claim(self, signed: httpsig.Signed) -> None:
         name = f"nonce/{signed.user}/{signed.nonce}"
         if not await self._claims.claim(name, signed.created + self._claim_seconds):
             raise NonceReplayed("this signed request was used before; sign it again with a new nonce")
-        return Caller(signed.user, body)
 
     def _verified(self, request: web.BaseRequest) -> httpsig.Signed:
         signature_input, signature = _single(request, _INPUT), _single(request, _SIGNATURE)
@@ -95,6 +114,17 @@ class Authenticator:
         if not self._is_user(signed.user):
             raise NotAUser("this identity is not an active user of the bus; ask an admin to add it")
         return signed
+
+
+async def _checked_blocks(blocks: AsyncGenerator[bytes, None], digest: str) -> AsyncIterator[bytes]:
+    hasher = sha256()
+    async with aclosing(blocks):
+        async for block in blocks:
+            # The hash of one block takes longer than a thread to be handed it, and leaves the loop to others.
+            await asyncio.to_thread(hasher.update, block)
+            yield block
+    if httpsig.digest_header(hasher.digest()) != digest:
+        raise SignatureInvalid("the body is not the one that was signed")
 
 
 def _single(request: web.BaseRequest, name: istr) -> str | None:

@@ -5,6 +5,7 @@ longer than the deadline.
 """
 
 import asyncio
+from collections.abc import AsyncGenerator
 
 from aiohttp import hdrs, web
 
@@ -14,30 +15,57 @@ BODY_SECONDS = 30.0
 """How long a whole body may take to arrive."""
 
 
+BLOCK = 512 * 1024
+"""Bytes that are gathered before they are handed on."""
+SLOWEST = 32 * 1024
+"""Bytes a second that a large body must come at, beside the time that any body has."""
+
+
 async def read_body(request: web.BaseRequest, limit: int, seconds: float = BODY_SECONDS) -> bytes:
     """The whole body, `limit` bytes at most.
 
     Raises TooLarge, at once where Content-Length already says so; InvalidInput for a cut, badly chunked or compressed
     body; and aiohttp's HTTPRequestTimeout (408) if it takes longer than `seconds`.
     """
+    return b"".join([block async for block in _blocks(request, limit, seconds)])
+
+
+async def read_blocks(request: web.BaseRequest, limit: int, seconds: float = BODY_SECONDS) -> AsyncGenerator[bytes, None]:
+    """The body in blocks of about `BLOCK` bytes, `limit` in all at most; `seconds` are more for a larger limit.
+
+    Raises as `read_body`.
+    """
+    gathered = bytearray()
+    async for chunk in _blocks(request, limit, seconds + limit / SLOWEST):
+        gathered += chunk
+        if len(gathered) >= BLOCK:
+            yield bytes(gathered)
+            gathered.clear()
+    if gathered:
+        yield bytes(gathered)
+
+
+async def _blocks(request: web.BaseRequest, limit: int, seconds: float) -> AsyncGenerator[bytes, None]:
     if hdrs.CONTENT_ENCODING in request.headers:
         raise InvalidInput("send the body as it is, without a content-encoding")
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
-    parts: list[bytes] = []
     size = 0
+    deadline = asyncio.get_running_loop().time() + seconds
     try:
-        async with asyncio.timeout(seconds):
-            while chunk := await request.content.readany():
-                parts.append(chunk)
-                size += len(chunk)
-                if size > limit:
-                    raise _too_large(limit)
+        while True:
+            async with asyncio.timeout_at(deadline):
+                chunk = await request.content.readany()
+            if not chunk:
+                return
+            size += len(chunk)
+            if size > limit:
+                raise _too_large(limit)
+            yield chunk
     except TimeoutError as error:
         raise web.HTTPRequestTimeout(text=f"the body did not arrive within {seconds:g} s; send it again") from error
     except (web.RequestPayloadError, ConnectionError) as error:
         raise InvalidInput("the body is cut short or badly framed; send it again") from error
-    return b"".join(parts)
 
 
 def _too_large(limit: int) -> TooLarge:

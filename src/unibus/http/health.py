@@ -1,7 +1,7 @@
-"""`/healthz`: how this node is and how secure it really runs, for anybody who asks. Never a secret, never a name of a user.
+"""How this node is, for anybody who asks: `/healthz`, `/livez`, `/readyz`. Never a secret, never the name of a user.
 
-The answer is made by a pure function of what the store and the bus say of themselves: 200 `ok`, or 503 `degraded` with
-reasons. Nothing here repeats a setting; it shows what was read back.
+Health is a pure function of what the store and the bus say of themselves. Nothing here repeats a setting; what is shown
+was read back. Ready means that there is no reason not to be; live means that the event loop turns.
 """
 
 import json
@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
+
+Look = Callable[[], Awaitable[dict[str, Any]]]
 
 
 def health(
@@ -21,10 +23,14 @@ def health(
     store: Mapping[str, Any],
     bus: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The posture, and `status` with `reasons`. `uptime` is in seconds."""
-    reasons = [*store.get("reasons", ()), *bus.get("reasons", ())]
-    if store.get("durable") is False:
+    """The posture, and `status` (`ok` or `degraded`) with its `reasons`. `uptime` is in seconds."""
+    reasons = list(store.get("reasons", ()))
+    if not store.get("durable"):
         reasons.append("the store does not keep what it acknowledged through a power cut")
+    if not bus.get("ready"):
+        reasons.append(f"the bus is down: {bus.get('reason')}")
+    elif not bus.get("durable"):
+        reasons.append("the bus does not keep what it acknowledged through a power cut")
     return {
         "status": "degraded" if reasons else "ok",
         "reasons": reasons,
@@ -37,20 +43,27 @@ def health(
         "tls": False,
         "route_tls": None,
         "store": {key: value for key, value in store.items() if key != "reasons"},
-        "bus": {key: value for key, value in bus.items() if key != "reasons"},
+        "bus": dict(bus),
     }
 
 
-def health_route(look: Callable[[], Awaitable[dict[str, Any]]]) -> web.RouteDef:
-    """The route; `look` gathers and calls `health`."""
+def health_routes(look: Look) -> list[web.RouteDef]:
+    """The three routes; `look` gathers what `health` is made of and calls it."""
 
     async def healthz(_request: web.Request) -> web.Response:
         found = await look()
-        return web.Response(
-            status=200 if found["status"] == "ok" else 503,
-            body=json.dumps(found, indent=2).encode() + b"\n",
-            content_type="application/json",
-            headers={"Cache-Control": "no-store"},
-        )
+        return _answer(200 if found["status"] == "ok" else 503, json.dumps(found, indent=2), "application/json")
 
-    return web.get("/healthz", healthz)
+    async def readyz(_request: web.Request) -> web.Response:
+        found = await look()
+        reasons = found["reasons"]
+        return _answer(503 if reasons else 200, "\n".join(reasons) or "ready", "text/plain")
+
+    async def livez(_request: web.Request) -> web.Response:
+        return _answer(200, "live", "text/plain")
+
+    return [web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/livez", livez)]
+
+
+def _answer(status: int, text: str, kind: str) -> web.Response:
+    return web.Response(status=status, text=text + "\n", content_type=kind, headers={"Cache-Control": "no-store"})

@@ -48,6 +48,52 @@ class UserRevoke(Strict):
     user: UserId
 
 
+class UserRole(Strict):
+    """An admin makes a user an admin or a plain member."""
+
+    user: UserId
+    role: Role
+
+
+class UserRename(Strict):
+    """A user, or an admin, changes a user's handle."""
+
+    user: UserId
+    handle: Handle
+
+
+class InviteCreate(Strict):
+    """An admin invites whoever holds the secret behind the public key `invite`, once, until `expires` (Unix seconds).
+
+    The log knows the public key only; the secret travels from person to person. A `handle` given here is not for the
+    newcomer to choose.
+    """
+
+    invite: UserId
+    role: Role
+    expires: Annotated[int, Field(ge=0, le=2**40)]
+    handle: Handle | None = None
+
+
+class InviteWithdraw(Strict):
+    """An admin takes an invite back before it was used."""
+
+    invite: UserId
+
+
+class UserJoin(Strict):
+    """Somebody invited comes onto the bus, and signs for it themselves.
+
+    `proof` is the invite's signature over bus and joining identity (`crypto.invites`): only who was given the secret
+    can make it, and it admits no other identity.
+    """
+
+    invite: UserId
+    handle: Handle
+    card: CardText
+    proof: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{86}$")]
+
+
 class Epoch(Strict):
     """A new room key: its number, its commitment, and in rooms with shared history the link to the key before."""
 
@@ -90,14 +136,57 @@ class RoomRotate(Strict):
     sealed: Digest
 
 
+class RoomLeave(Strict):
+    """A member leaves. The last owner names a `successor` among the members, who becomes owner.
+
+    Who leaves cannot make the next key; whoever writes next does.
+    """
+
+    successor: UserId | None = None
+
+
+class RoomSetRole(Strict):
+    """An owner changes a member's role."""
+
+    user: UserId
+    role: RoomRole
+
+
+class RoomRename(Strict):
+    """An owner gives the room another name."""
+
+    name: Annotated[str, Field(max_length=64)]
+
+
+class RoomRetention(Strict):
+    """An owner says what the bus keeps: messages of at most `seconds`, at most `bytes` of them; null is no limit."""
+
+    seconds: Annotated[int, Field(ge=60, le=2**32)] | None = None
+    bytes: Annotated[int, Field(ge=2**16, le=2**50)] | None = None
+
+
+class RoomArchive(Strict):
+    """An owner closes the room for good: what is in it stays readable for its members, and nothing is added."""
+
+
 DIRECTORY_TYPES: dict[str, type[Strict]] = {
     "bus.create": BusCreate,
     "user.admit": UserAdmit,
     "user.revoke": UserRevoke,
+    "user.role": UserRole,
+    "user.rename": UserRename,
+    "invite.create": InviteCreate,
+    "invite.withdraw": InviteWithdraw,
+    "user.join": UserJoin,
 }
 ROOM_TYPES: dict[str, type[Strict]] = {
     "room.create": RoomCreate,
     "room.add": RoomAdd,
     "room.remove": RoomRemove,
     "room.rotate": RoomRotate,
+    "room.leave": RoomLeave,
+    "room.role": RoomSetRole,
+    "room.rename": RoomRename,
+    "room.retention": RoomRetention,
+    "room.archive": RoomArchive,
 }

@@ -36,12 +36,31 @@ def check_token(text: str) -> str:
     return text
 
 
+# What could hide, reorder or break a line in a terminal or page: controls, soft hyphen, zero-width and bidirectional
+# marks, line and paragraph separators, byte order mark, interlinear and tag characters, surrogates.
+_UNSHOWABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164"
+    "\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff\U000e0000-\U000e0fff]"
+)
+
+
+def room_name_stands(text: str) -> bool:
+    """Whether a room's log may hold this name.
+
+    A fixed list of code points, so that every version and language decides alike for ever: what Unicode calls a
+    character grows with every edition.
+    """
+    return 0 < len(text) <= MAX_ROOM_NAME and text == text.strip(" ") and not _UNSHOWABLE.search(text)
+
+
 def check_room_name(text: str) -> str:
-    """`text` if it can be shown as a room's name: 1 to 64 printable characters, NFC, no outer blanks.
+    """`text` if it is good to give a room as its name: 1 to 64 printable characters, NFC, no outer blanks.
+
+    Stricter than `room_name_stands`, for where people enter names.
 
     Raises InvalidInput. Control, format (bidirectional overrides among them) and unassigned characters are refused.
     """
     bad = any(unicodedata.category(c)[0] in "CZ" and c != " " for c in text)
-    if not 0 < len(text) <= MAX_ROOM_NAME or bad or text != text.strip() or text != unicodedata.normalize("NFC", text):
+    if not room_name_stands(text) or bad or text != text.strip() or text != unicodedata.normalize("NFC", text):
         raise InvalidInput(f"a room's name is 1 to {MAX_ROOM_NAME} printable characters without outer blanks")
     return text

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from unibus.crypto.jws import MAX_BYTES
+from unibus.model.blobs import MAX_MANIFEST, MAX_SIZE
 from unibus.model.bodies import Digest, Strict, UserId
 
 PAGE = 500  # the most records or ids in one answer
@@ -47,6 +48,19 @@ class AppendRequest(Strict):
     sealed: dict[UserId, Annotated[str, Field(max_length=2048)]] = Field(default_factory=dict, max_length=10_000)
 
 
+class JoinView(Strict):
+    """What an invite is for, for who holds it: the directory's head to extend, and the handle if it is not free."""
+
+    head: HeadView
+    handle: str | None
+
+
+class JoinRequest(Strict):
+    """The record by which somebody joins."""
+
+    record: JwsText
+
+
 class RecordsPage(Strict):
     """Records of a log in order, and the head that the log had. More follow while the last one is not the head."""
 
@@ -72,3 +86,40 @@ class KeysPage(Strict):
     """Keys sealed to the asker in one room, in order."""
 
     keys: list[SealedKey]
+
+
+class BlobBegin(Strict):
+    """Begins an upload: how many bytes the blob has, sealed."""
+
+    size: Annotated[int, Field(ge=16, le=MAX_SIZE)]
+
+
+class BlobComplete(Strict):
+    """Ends an upload: the sealed manifest, in base64url."""
+
+    manifest: Annotated[str, Field(max_length=MAX_MANIFEST * 4 // 3 + 1)]
+
+
+class UploadView(Strict):
+    """An upload of the asker's: the next part begins at `offset`. `stored`: the blob is there, nothing is to be sent."""
+
+    offset: Annotated[int, Field(ge=0)]
+    size: Annotated[int, Field(ge=0)]
+    stored: bool
+
+
+class BlobView(Strict):
+    """What the server knows of a blob: id, sealed size, who stored it when (Unix seconds), and the sealed manifest."""
+
+    id: Digest
+    size: Annotated[int, Field(ge=16)]
+    uploader: UserId
+    stored_at: Annotated[int, Field(ge=0)]
+    manifest: Annotated[str, Field(max_length=MAX_MANIFEST * 4 // 3 + 1)]
+
+
+class BlobsPage(Strict):
+    """Blobs of a room by id; `next` is where the next page begins, null on the last."""
+
+    blobs: list[BlobView]
+    next: str | None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unibus.crypto.heads import Head
-from unibus.model.bodies import RoomRemove, UserRevoke
+from unibus.model.bodies import RoomArchive, RoomLeave, RoomRemove, RoomSetRole, UserRevoke
 from unibus.model.directory import Directory
 from unibus.model.records import DIRECTORY, Record
 from unibus.model.room import Room
@@ -54,11 +54,24 @@ def after_directory(record: Record, directory: Directory) -> Sequence[Action]:
 def after_room(record: Record, room: Room, directory: Directory) -> Sequence[Action]:
     """The actions that follow from a room record which `room` has just applied."""
     members = frozenset(room.members(directory))
-    if isinstance(record.body, RoomRemove):
-        # Who was removed hears of it too, and finds the room closed when they look.
-        gone = record.body.user
-        return (Withdraw(gone, room.id), Announce(members | {gone}, record.log, record.head))
-    return (Announce(members, record.log, record.head),)
+    poorer = _who_may_less(record, members)
+    # Who was removed hears of it too, and finds the room closed when they look.
+    announce = Announce(members | poorer, record.log, record.head)
+    return (*(Withdraw(user, room.id) for user in sorted(poorer)), announce)
+
+
+def _who_may_less(record: Record, members: frozenset[str]) -> frozenset[str]:
+    match record.body:
+        case RoomRemove(user=user):
+            return frozenset({user})
+        case RoomLeave():
+            return frozenset({record.signer})
+        case RoomSetRole(user=user, role="reader"):
+            return frozenset({user})
+        case RoomArchive():
+            return members
+        case _:
+            return frozenset()
 
 
 async def perform(actions: Sequence[Action], effects: BusEffects) -> None:

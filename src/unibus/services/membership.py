@@ -27,7 +27,7 @@ from unibus.errors import (
     RuleBroken,
     UnibusError,
 )
-from unibus.model.bodies import RoomAdd, RoomCreate, RoomRemove
+from unibus.model.bodies import RoomAdd, RoomCreate, RoomLeave, RoomRemove, RoomSetRole, UserJoin
 from unibus.model.directory import Directory
 from unibus.model.records import DIRECTORY, Record, read_record, room_log
 from unibus.model.room import Room, check_sealed
@@ -85,6 +85,13 @@ class Membership:
         if record.sequence == 1:
             raise RuleBroken("this bus exists already")
         return await self._audited(actor, record, self._append_directory(record))
+
+    async def join(self, invite: str, raw: bytes) -> Head:
+        """Append the record by which somebody joins who proved to hold `invite`. Raises as `Directory.check`."""
+        record = read_record(raw)
+        if not isinstance(record.body, UserJoin) or record.body.invite != invite:
+            raise Forbidden("an invite is good for joining by it, and for nothing else")
+        return await self._audited(record.signer, record, self._append_directory(record))
 
     async def append_room(self, actor: str, room: str, raw: bytes, sealed: Mapping[str, bytes]) -> Head:
         """Append a room record that `actor` signed, with the sealed keys that it commits to, in one atomic step.
@@ -212,7 +219,8 @@ def _check_sealed_keys(state: Room, record: Record, sealed: Mapping[str, bytes],
     check_sealed(state, record, sealed, directory)
     if any(len(key) != SEALED_BYTES for key in sealed.values()):
         raise InvalidInput(f"a sealed key has {SEALED_BYTES} bytes")
-    if sealed_digest(sealed) != unb64u(getattr(record.body, "sealed", "")):
+    committed = getattr(record.body, "sealed", None)
+    if committed is not None and sealed_digest(sealed) != unb64u(committed):
         raise RuleBroken("the sealed keys are not those that the record was signed for")
 
 
@@ -220,9 +228,12 @@ def _marks(record: Record, state: Room) -> dict[str, bytes | None]:
     match record.body:
         case RoomCreate():
             return {member_mark(record.signer, state.id): b"owner"}
-        case RoomAdd(user=user, role=role):
+        case RoomAdd(user=user, role=role) | RoomSetRole(user=user, role=role):
             return {member_mark(user, state.id): role.encode()}
         case RoomRemove(user=user):
             return {member_mark(user, state.id): None}
+        case RoomLeave(successor=successor):
+            left: dict[str, bytes | None] = {member_mark(record.signer, state.id): None}
+            return left | ({member_mark(successor, state.id): b"owner"} if successor else {})
         case _:
             return {}

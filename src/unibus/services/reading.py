@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unibus.crypto.heads import Head
+from unibus.model.directory import Invite
+from unibus.model.directory_rules import open_invite
 from unibus.model.records import DIRECTORY, room_log
 from unibus.services.books import Books
 from unibus.services.gate import Gate
@@ -42,6 +44,15 @@ class Reading:
         """The keys sealed to `actor` in a room, by the number of the record that they came with."""
         await self._gate.room(actor, room)
         return await self._store.attachments(room_log(room), actor, after, limit)
+
+    def is_invite(self, key: str) -> bool:
+        """Whether `key` is an invite of this bus, of whatever state."""
+        return key in self._books.directory.invites
+
+    def invitation(self, invite: str, now: int) -> tuple[Invite, Head]:
+        """What an invite that can still be used is for, and the head that joining extends. Raises the Invite errors."""
+        directory = self._books.directory
+        return open_invite(directory, invite, now), directory.head
 
     def bus_id(self) -> str | None:
         """The bus's id, for anybody. None before there is a bus."""

@@ -6,9 +6,11 @@ from collections.abc import Callable
 import structlog
 
 from unibus.errors import StorageUnavailable
+from unibus.services.blobs import Blobs
 from unibus.store.port import Store
 
 EVERY = 60.0  # seconds
+SWEEP_EVERY = 3600.0  # seconds
 
 log = structlog.stdlib.get_logger("unibus.upkeep")
 
@@ -21,3 +23,22 @@ async def forget_claims(store: Store, clock: Callable[[], float]) -> None:
             await store.forget_claims(int(clock()))
         except StorageUnavailable as error:
             log.warning("expired nonces not dropped", reason=error.message)
+
+
+async def sweep_blobs(blobs: Blobs) -> None:
+    """Drop stale uploads and blobs that nothing refers to: at once, then every hour, without end."""
+    while True:
+        try:
+            await blobs.sweep()
+        except StorageUnavailable as error:
+            log.warning("blobs not swept", reason=error.message)
+        await asyncio.sleep(SWEEP_EVERY)
+
+
+async def watch_loop(report: Callable[[float], object]) -> None:
+    """Report how late the event loop is, in seconds, once a second, without end."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + 1
+        await asyncio.sleep(1)
+        report(loop.time() - due)

@@ -34,7 +34,7 @@ class Append:
     marks: Mapping[str, bytes | None] = field(default_factory=dict)
 
 
-class PositionTaken(Exception):  # noqa: N818 - an outcome of compare-and-append that services turn into HeadConflict
+class PositionTaken(Exception):
     """The position is not the next one of its log. `length` is the log's length now."""
 
     def __init__(self, log: str, length: int) -> None:

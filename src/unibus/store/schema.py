@@ -43,6 +43,7 @@ STEPS: Sequence[Step] = (
         "CREATE TABLE marks (name BLOB PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
         "CREATE TABLE claims (name BLOB PRIMARY KEY, expires_at INTEGER NOT NULL) STRICT, WITHOUT ROWID",
         "CREATE INDEX claims_by_expiry ON claims (expires_at)",
+        "CREATE TABLE probe (id INTEGER PRIMARY KEY CHECK (id = 1), value BLOB NOT NULL) STRICT",
         *(
             f"CREATE TRIGGER {table}_no_{verb} BEFORE {verb} ON {table} "
             f"BEGIN SELECT RAISE(ABORT, '{table} are immutable'); END"
@@ -101,7 +102,7 @@ async def prepare(db: aiosqlite.Connection, path: Path, steps: Sequence[Step] = 
         first = first_step(await _look(db), len(steps), path)
         if first < len(steps):
             if first > 0:
-                await _back_up(db, backup_path(path, len(steps)))
+                await _back_up(path, backup_path(path, len(steps)))
             await _run(db, steps[first:], len(steps), path)
         await db.execute_fetchall("COMMIT")
     except sqlite3.DatabaseError as error:
@@ -128,11 +129,12 @@ async def _run(db: aiosqlite.Connection, steps: Sequence[Step], version: int, pa
     await db.execute_fetchall(f"PRAGMA user_version = {version}")
 
 
-async def _back_up(db: aiosqlite.Connection, final: Path) -> None:
-    # A name of its own until it is whole: a half copy must never look like a backup.
+async def _back_up(path: Path, final: Path) -> None:
+    # A name of its own until it is whole: a half copy must never look like a backup. Read by a connection of its
+    # own, too: SQLite does not copy from one that has begun to write.
     partial = final.with_name(final.name + ".part")
     partial.unlink(missing_ok=True)
     make_private(partial)
-    async with aiosqlite.connect(partial) as copy:
-        await db.backup(copy)
+    async with aiosqlite.connect(path) as source, aiosqlite.connect(partial) as copy:
+        await source.backup(copy)
     keep(partial, final)

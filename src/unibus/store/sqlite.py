@@ -17,7 +17,7 @@ from unibus.errors import InvalidInput, StartRefused, StorageUnavailable
 from unibus.store.files import make_private, tighten
 from unibus.store.port import Append, Entry
 from unibus.store.schema import STEPS, Step, prepare
-from unibus.store.sqlite_errors import CLOSED, unavailable
+from unibus.store.sqlite_errors import CLOSED, Condition, unavailable
 from unibus.store.sqlite_plan import Add, Claim, Forget, Probe
 from unibus.store.sqlite_writer import Writer
 
@@ -43,7 +43,8 @@ class SqliteStore:
         self._writing = writing
         self._reading = reading
         self._owned = owned
-        self._writer = Writer(writing)
+        self._condition = Condition()
+        self._writer = Writer(writing, self._condition)
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
@@ -123,16 +124,16 @@ class SqliteStore:
         return await self._writer.write(Forget(_whole(now)))
 
     async def posture(self) -> Mapping[str, object]:
-        """See `Store.posture`. Where the last write failed, one is tried first; `reasons` says why it fails still."""
-        if self._writer.failure:
+        """See `Store.posture`. `reasons` says what is wrong with the engine; it is empty when nothing is known to be.
+
+        After a failed write, one that means nothing is tried here, to see whether the reason still stands.
+        """
+        if self._condition.cannot_write:
             with suppress(StorageUnavailable):
                 await self._writer.write(Probe())
-        try:
-            ((journal_mode,),) = await self._writing.execute_fetchall("PRAGMA journal_mode")
-            ((synchronous,),) = await self._writing.execute_fetchall("PRAGMA synchronous")
-        except (sqlite3.Error, ValueError) as error:
-            raise _refusal(error) from error
-        return describe(journal_mode, synchronous, self._writer.failure)
+        ((journal_mode,),) = await self._ask(self._writing, "PRAGMA journal_mode")
+        ((synchronous,),) = await self._ask(self._writing, "PRAGMA synchronous")
+        return describe(journal_mode, synchronous, self._condition.reasons)
 
     async def close(self) -> None:
         """See `Store.close`."""
@@ -145,13 +146,18 @@ class SqliteStore:
         await self._owned.aclose()
 
     async def _read(self, statement: str, *values: object) -> Iterable[Any]:
+        return await self._ask(self._reading, statement, *values)
+
+    async def _ask(self, db: aiosqlite.Connection, statement: str, *values: object) -> Iterable[Any]:
+        if self._closing is not None:
+            raise StorageUnavailable(CLOSED)
         try:
-            return await self._reading.execute_fetchall(statement, values)
-        except (sqlite3.Error, ValueError) as error:
-            raise _refusal(error) from error
+            return await db.execute_fetchall(statement, values)
+        except sqlite3.Error as error:
+            raise self._condition.refused(error, writing=False) from error
 
 
-def describe(journal_mode: str, synchronous: int, failure: str | None) -> Mapping[str, object]:
+def describe(journal_mode: str, synchronous: int, reasons: Sequence[str]) -> Mapping[str, object]:
     """The posture of an engine that runs with these settings (SQLite's `PRAGMA journal_mode` and `synchronous`).
 
     Durable means that a commit is synced before it is answered: https://www.sqlite.org/pragma.html#pragma_synchronous.
@@ -161,13 +167,8 @@ def describe(journal_mode: str, synchronous: int, failure: str | None) -> Mappin
         "durable": journal_mode not in ("memory", "off") and SYNCHRONOUS[synchronous] in ("full", "extra"),
         "journal_mode": journal_mode,
         "synchronous": SYNCHRONOUS[synchronous],
-        "reasons": [failure] if failure else [],
+        "reasons": list(reasons),
     }
-
-
-def _refusal(error: sqlite3.Error | ValueError) -> StorageUnavailable:
-    # aiosqlite raises ValueError for a connection that was closed.
-    return unavailable(error) if isinstance(error, sqlite3.Error) else StorageUnavailable(CLOSED)
 
 
 def _name(text: str) -> bytes:

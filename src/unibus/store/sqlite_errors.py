@@ -32,3 +32,35 @@ def unavailable(error: sqlite3.Error) -> StorageUnavailable:
     """The error to raise in place of SQLite's own."""
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     return StorageUnavailable(_CAUSES.get(primary_code(error), f"the store failed with {name}: see the daemon's log"))
+
+
+class Condition:
+    """What is wrong with an engine now, as its reads and writes found it."""
+
+    def __init__(self) -> None:
+        self._writing: str | None = None
+        self._damage: str | None = None
+
+    def refused(self, error: sqlite3.Error, *, writing: bool) -> StorageUnavailable:
+        """Take note of an error and return the one to raise in its place."""
+        told = unavailable(error)
+        told.__cause__ = error
+        if primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            self._damage = told.message
+        elif writing:
+            self._writing = told.message
+        return told
+
+    def wrote(self) -> None:
+        """Take note that a write is on disk. Damage stays: another page may well be sound."""
+        self._writing = None
+
+    @property
+    def cannot_write(self) -> bool:
+        """Whether the last write failed for a reason that may pass."""
+        return self._writing is not None
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the engine does not serve fully; empty when it does, as far as it knows."""
+        return [reason for reason in (self._damage, self._writing) if reason]

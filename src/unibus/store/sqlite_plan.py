@@ -45,7 +45,7 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A write that changes nothing, to see whether the disk takes one."""
+    """A write that means nothing, to see whether the disk takes one."""
 
     size = 0
 

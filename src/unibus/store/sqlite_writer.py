@@ -13,12 +13,14 @@ from dataclasses import dataclass
 import aiosqlite
 
 from unibus.errors import StorageUnavailable
-from unibus.store.sqlite_errors import CLOSED, primary_code, unavailable
+from unibus.store.sqlite_errors import CLOSED, Condition, primary_code
 from unibus.store.sqlite_plan import Add, Answer, Claim, Forget, Probe, Write, plan, share_out
 
 # Bounds of one transaction, so that nobody waits long behind the others.
 MOST_WRITES = 512
 MOST_BYTES = 8 * 1024 * 1024
+# More than most writes need: on a full disk a page or two often still finds room where a write before it failed.
+PROBE_BYTES = 256 * 1024
 
 _ENTRY = "INSERT INTO entries (log, position, value) VALUES ((SELECT id FROM logs WHERE name = ?), ?, ?)"
 _ATTACHMENT = (
@@ -37,17 +39,18 @@ class _Waiter:
 class Writer:
     """Owns the writing side of `db`, a connection in autocommit mode.
 
-    Make it inside a running event loop, and `close` it before the connection. `failure` is why the last write
-    failed, and None again once one has succeeded.
+    Make it inside a running event loop, and `close` it before the connection. `condition` is told how writes fare.
     """
 
-    def __init__(self, db: aiosqlite.Connection) -> None:
+    def __init__(self, db: aiosqlite.Connection, condition: Condition) -> None:
         self._db = db
+        self._condition = condition
         self._waiting: deque[_Waiter] = deque()
+        self._served: list[_Waiter] = []
         self._wake = asyncio.Event()
         self._closed = False
         self._task = asyncio.create_task(self._run(), name="store writer")
-        self.failure: str | None = None
+        self._task.add_done_callback(self._leave)
 
     async def write(self, write: Write) -> int:
         """How many things were written, once they are on disk. Raises PositionTaken or StorageUnavailable.
@@ -69,18 +72,19 @@ class Writer:
         await asyncio.wait([self._task])
 
     async def _run(self) -> None:
-        batch: list[_Waiter] = []
-        try:
-            while not self._closed or self._waiting:
-                await self._wake.wait()
-                self._wake.clear()
-                while batch := self._take():
-                    await self._serve(batch)
-        finally:
-            # Reached with somebody waiting only when this task itself was cancelled.
-            self._closed = True
-            for waiter in (*batch, *self._waiting):
-                _settle(waiter, StorageUnavailable(CLOSED))
+        while not self._closed or self._waiting:
+            await self._wake.wait()
+            self._wake.clear()
+            while batch := self._take():
+                self._served = batch
+                await self._serve(batch)
+            self._served = []
+
+    def _leave(self, _task: asyncio.Task[None]) -> None:
+        # Somebody still waits only when the task was cancelled, as a loop that is torn down does to all of them.
+        self._closed = True
+        for waiter in (*self._served, *self._waiting):
+            _settle(waiter, StorageUnavailable(CLOSED))
 
     def _take(self) -> list[_Waiter]:
         batch: list[_Waiter] = []
@@ -102,13 +106,14 @@ class Writer:
                 for waiter in batch:
                     await self._serve([waiter])
                 return
-            if isinstance(error, sqlite3.Error):
-                self.failure = unavailable(error).message
             for waiter in batch:
-                _settle(waiter, unavailable(error) if isinstance(error, sqlite3.Error) else error)
+                if isinstance(error, sqlite3.Error):
+                    _settle(waiter, self._condition.refused(error, writing=True))
+                else:
+                    _settle(waiter, error)
             return
-        if any(answer for answer in answers if isinstance(answer, int)):
-            self.failure = None
+        if any(isinstance(answer, int) and answer for answer in answers):
+            self._condition.wrote()
         for waiter, answer in zip(batch, answers, strict=True):
             _settle(waiter, answer)
 
@@ -162,9 +167,7 @@ class Writer:
             await self._db.executemany(statement, rows)
 
     async def _probe(self) -> Answer:
-        # Written back as it is: the header's page goes to disk like any change.
-        ((version,),) = await self._db.execute_fetchall("PRAGMA user_version")
-        await self._db.execute_fetchall(f"PRAGMA user_version = {version}")
+        await self._db.execute_fetchall("REPLACE INTO probe (id, value) VALUES (1, randomblob(?))", (PROBE_BYTES,))
         return 1
 
 

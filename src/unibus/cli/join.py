@@ -1,0 +1,33 @@
+"""`unibus join`: come onto a bus by an invite, with keys made here."""
+
+import sys
+
+import click
+
+from unibus.cli.context import DEADLINE, Shared, pass_shared, run
+from unibus.cli.output import emit, say
+
+
+@click.command("join", short_help="come onto a bus by an invite")
+@click.argument("token")
+@click.option("--handle", help="what you are called on the bus, unless the invite says it")
+@click.option(
+    "--at", "url", metavar="URL", help="the daemon's address, if it is another one for you than in the invite"
+)
+@pass_shared
+def command(shared: Shared, token: str, handle: str | None, url: str | None) -> None:
+    """Come onto a bus by TOKEN, or - to read it from standard input. Makes an identity if you have none."""
+    from unibus.client.identity_file import new_identity
+    from unibus.client.joining import join_bus
+    from unibus.crypto.invites import read_token
+
+    invite = read_token(sys.stdin.read(4096) if token == "-" else token)
+    identity = shared.identity() if shared.identity_path.exists() else new_identity(shared.identity_path)
+    joined = run(join_bus(invite, identity, handle, url=url, state=shared.state_path, deadline=DEADLINE))
+    address = url or invite.url
+    if shared.json:
+        emit({"bus": invite.bus, "user": identity.user, "handle": joined, "url": address})
+        return
+    say(f"you are {joined} on bus {invite.bus}")
+    say(f"  identity  {shared.identity_path}")
+    say(f"  next      unibus --url {address} room list")

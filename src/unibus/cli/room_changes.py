@@ -1,0 +1,95 @@
+"""`unibus room leave|role|rename|rotate|retain|archive`: what changes a room besides its coming and going members."""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from unibus.cli.context import Shared, pass_shared, run
+from unibus.cli.invite import parse_duration
+from unibus.cli.output import emit, say
+from unibus.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from unibus.client.room import Room
+    from unibus.model.bodies import RoomRole
+
+_SIZES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as 500m or 2g (binary units). Raises InvalidInput."""
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([kmgt])", text.lower())
+    if match is None:
+        raise InvalidInput(f"a size is a number and k, m, g or t, such as 500m or 2g, not {text!r}")
+    return int(match[1]) * _SIZES[match[2]]
+
+
+def _change(shared: Shared, room: str, change: "Callable[[Room], Awaitable[None]]", text: str) -> None:
+    async def work() -> None:
+        async with shared.bus() as bus:
+            await change(await bus.room(room))
+
+    run(work())
+    if shared.json:
+        emit({"room": room, "done": text})
+    else:
+        say(text)
+
+
+@click.command("leave")
+@click.argument("room")
+@click.option("--successor", metavar="HANDLE", help="who becomes owner, if you are the last one")
+@pass_shared
+def leave(shared: Shared, room: str, successor: str | None) -> None:
+    """Leave a room. Its key changes before the next message."""
+    _change(shared, room, lambda found: found.leave(successor), f"you are out of {room}")
+
+
+@click.command("role")
+@click.argument("room")
+@click.argument("handle")
+@click.argument("role", type=click.Choice(["owner", "member", "reader"]))
+@pass_shared
+def role(shared: Shared, room: str, handle: str, role: "RoomRole") -> None:
+    """Change a member's role; a reader's right to write ends at once."""
+    _change(shared, room, lambda found: found.set_role(handle, role), f"{handle} is now {role} in {room}")
+
+
+@click.command("rename")
+@click.argument("room")
+@click.argument("name")
+@pass_shared
+def rename(shared: Shared, room: str, name: str) -> None:
+    """Give a room another name. The server sees names."""
+    _change(shared, room, lambda found: found.rename(name), f"{room} is now called {name}")
+
+
+@click.command("rotate")
+@click.argument("room")
+@pass_shared
+def rotate(shared: Shared, room: str) -> None:
+    """Begin a new key, for the members of now."""
+    _change(shared, room, lambda found: found.rotate(), f"{room} has a new key")
+
+
+@click.command("retain")
+@click.argument("room")
+@click.option("--age", metavar="DURATION", help="drop messages older than this: 12h, 30d …")
+@click.option("--size", metavar="SIZE", help="drop the oldest messages above this: 500m, 2g …")
+@pass_shared
+def retain(shared: Shared, room: str, age: str | None, size: str | None) -> None:
+    """Say what the bus keeps of a room's messages. Without options, everything."""
+    seconds, most = parse_duration(age) if age else None, parse_size(size) if size else None
+    kept = " and ".join([*([f"of the last {age}"] if age else []), *([f"up to {size}"] if size else [])])
+    text = f"{room} keeps messages {kept}" if kept else f"{room} keeps all messages"
+    _change(shared, room, lambda found: found.retain(seconds=seconds, size=most), text)
+
+
+@click.command("archive")
+@click.argument("room")
+@pass_shared
+def archive(shared: Shared, room: str) -> None:
+    """Close a room for good: it stays readable for its members, and nothing is added."""
+    _change(shared, room, lambda found: found.archive(), f"{room} is archived")

@@ -1,0 +1,58 @@
+"""Coming onto a bus by an invite: the newcomer signs their own joining, and then verifies that it is in the log.
+
+The bus's id comes from the token and never from the server, so that the server cannot point a newcomer at another bus.
+"""
+
+import secrets
+import time
+from pathlib import Path
+
+from unibus.client.api import DEADLINE, ControlApi
+from unibus.client.bus import connect
+from unibus.client.changes import Signer
+from unibus.client.memory import Memory
+from unibus.client.races import until_first
+from unibus.crypto.encoding import unb64u
+from unibus.crypto.heads import Head
+from unibus.crypto.identity import Identity
+from unibus.crypto.invites import InviteToken
+from unibus.errors import InvalidInput
+
+
+async def join_bus(
+    token: InviteToken,
+    identity: Identity,
+    handle: str | None,
+    *,
+    url: str | None = None,
+    state: Path | None = None,
+    deadline: float = DEADLINE,
+) -> str:
+    """Join by `token` as `handle`, and return the handle, which the invite may have fixed. `url` overrides the token's.
+
+    Raises InviteUsed, InviteExpired, InviteWithdrawn, InviteUnknown; InvalidInput when neither names a handle;
+    RuleBroken for a handle that is taken; WrongBus when the daemon serves another bus.
+    """
+    memory = Memory(state)
+    memory.pin_bus(token.bus)
+    address = url or token.url
+    api = ControlApi(address, token.key, time.time, deadline)
+    api.bus = token.bus
+    await api.open()
+    try:
+        await until_first(lambda: _join(api, token, identity, handle))
+    finally:
+        await api.close()
+    memory.save()
+    # The server's word that it was appended is worth nothing: the verified directory has to say so.
+    async with connect(address, identity, bus=token.bus, state=state, deadline=deadline) as bus:
+        return bus.directory.handle_of(identity.user)
+
+
+async def _join(api: ControlApi, token: InviteToken, identity: Identity, handle: str | None) -> None:
+    view = await api.invitation()
+    named = view.handle or handle
+    if named is None:
+        raise InvalidInput("this invite leaves the handle to you: choose one with --handle")
+    head = Head(view.head.sequence, unb64u(view.head.hash, size=32))
+    await api.join(Signer(identity, int(time.time()), secrets.token_bytes).join(token, head, named))

@@ -1,0 +1,40 @@
+"""A signed request is taken once, also by a daemon that has been killed and started again since."""
+
+import time
+from pathlib import Path
+
+import aiohttp
+
+from tests.builders import identity
+from tests.e2e.conftest import StartDaemon
+from tests.support.people import Place
+from unibus.crypto import httpsig
+from unibus.crypto.encoding import b64u
+
+
+async def test_a_nonce_is_remembered_through_a_kill(start_daemon: StartDaemon, data_dir: Path) -> None:
+    daemon = await start_daemon()
+    place = Place(daemon.url, data_dir)
+    await place.found()
+    async with place.enter("ada") as ada:
+        bus = ada.id
+    url = f"{daemon.url}/v1/directory/records?after=0"
+
+    def signed(nonce: int) -> dict[str, str]:
+        key, now = identity("ada").signing, int(time.time())
+        return httpsig.sign(key, "GET", url, b"", bus=bus, created=now, nonce=b64u(bytes([nonce]) * 16))
+
+    async with aiohttp.ClientSession() as session:
+
+        async def outcome(headers: dict[str, str]) -> tuple[int, str]:
+            async with session.get(url, headers=headers) as response:
+                found = await response.json(content_type=None)
+                return response.status, found.get("type", "").rpartition(":")[2]
+
+        captured = signed(1)
+        assert await outcome(captured) == (200, "")
+        assert await outcome(captured) == (401, "nonce-replayed")
+        await daemon.kill()
+        await start_daemon(f"--http-bind=127.0.0.1:{daemon.http_port}")
+        assert await outcome(captured) == (401, "nonce-replayed")
+        assert await outcome(signed(2)) == (200, "")

@@ -1,0 +1,136 @@
+"""The benchmark: its arithmetic, its table, and one very small run of everything on the real programs."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from bench.__main__ import run
+from bench.harness import Case, Metric, Row, Sample, Side, Spread, in_turn, percentile, rows, spread
+from bench.plan import Plan
+from bench.programs import program
+from bench.render import document, number, table
+
+from unibus.errors import StartRefused
+
+TINY = Plan(
+    rounds=1,
+    publish_seconds=0.02,
+    receive_bytes=100_000,
+    receive_most=200,
+    latency_messages=5,
+    requests=64,
+    windows=(64, 256),
+)
+
+
+def test_spread_is_median_and_extremes() -> None:
+    assert spread([3.0, 1.0, 2.0]) == Spread(2.0, 1.0, 3.0)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 1.0), (0.5, 51.0), (0.99, 100.0), (1.0, 100.0)])
+def test_percentile_is_one_of_the_values(share: float, expected: float) -> None:
+    assert percentile([float(value) for value in range(100, 0, -1)], share) == expected
+
+
+async def test_sides_are_measured_in_turn_and_the_first_round_is_thrown_away() -> None:
+    turns: list[str] = []
+
+    def side(name: str) -> Side:
+        async def measure() -> Sample:
+            turns.append(name)
+            return (float(len(turns)),)
+
+        return Side(name, "", measure)
+
+    samples = await in_turn(Case((Metric("turns", "n"),), (side("a"), side("b"))), rounds=2)
+    assert "".join(turns) == "ababab"
+    assert samples == [[(3.0,), (4.0,)], [(5.0,), (6.0,)]]
+
+
+def one_row_each(samples: list[list[Sample]]) -> list[Row]:
+    async def measure() -> Sample:
+        raise AssertionError
+
+    metrics = Metric("speed", "messages/s", ">= 4"), Metric("time", "ms")
+    sides = tuple(Side(name, f"{name} promises", measure) for name in ("unibus", "other (64 at once)"))
+    return rows(Case(metrics, sides), samples)
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    # The machine was ten times slower in the second round, for both: the ratio does not move.
+    made = one_row_each([[(1000.0, 1.0), (100.0, 2.0)], [(100.0, 10.0), (10.0, 20.0)]])
+    assert [(row.metric.name, row.side) for row in made] == [
+        ("speed", "unibus"),
+        ("speed", "other (64 at once)"),
+        ("time", "unibus"),
+        ("time", "other (64 at once)"),
+    ]
+    assert [row.ratio for row in made] == [None, Spread(10.0, 10.0, 10.0), None, Spread(0.5, 0.5, 0.5)]
+    assert made[0].value == Spread(550.0, 100.0, 1000.0)
+
+
+def test_the_table_is_aligned_and_says_what_each_side_promises() -> None:
+    lines = table(one_row_each([[(1000.0, 1.0), (100.0, 2.0)]])).splitlines()
+    assert len({line.index(" × ") for line in lines if " × " in line and "0.50" not in line}) == 1
+    assert lines[2].endswith("10.0 × (10.0 – 10.0)  >= 4")
+    assert lines[-2:] == ["unibus  unibus promises", "other   other (64 at once) promises"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1234567.8, "1,234,568"), (123.4, "123"), (12.34, "12.3"), (1.234, "1.23"), (0.0712, "0.07")]
+)
+def test_numbers_have_the_digits_that_mean_something(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+async def test_everything_runs_and_is_measured(tmp_path: Path) -> None:
+    machine, results = await run(tmp_path, TINY)
+    ours = [row.metric.name for row in results if row.side == "unibus"]
+    assert ours == [
+        *("publish 128 B", "publish 4 KiB", "receive 128 B", "receive 4 KiB"),
+        *("delivery, p50", "delivery, p99", "signed read"),
+    ]
+    assert all(row.value.low > 0 for row in results)
+    assert all(row.ratio is not None and row.ratio.low > 0 for row in results if row.side != "unibus")
+    assert json.loads(json.dumps(document(results, machine, 1.0)))["results"][0]["metric"]["name"] == "publish 128 B"
+
+
+async def test_a_program_that_does_not_start_is_named_with_its_last_word(tmp_path: Path) -> None:
+    failing = [sys.executable, "-c", "import sys; print('nothing'); sys.exit('no luck today')"]
+    with pytest.raises(StartRefused, match="no luck today"):
+        async with program(failing, "port", tmp_path / "errors"):
+            pytest.fail("it said that it started")
+
+
+async def test_a_program_ends_with_its_use(tmp_path: Path) -> None:
+    endless = [sys.executable, "-c", "import os, time; print('pid', os.getpid(), flush=True); time.sleep(600)"]
+    async with program(endless, "pid", tmp_path / "errors") as pid:
+        os.kill(int(pid), 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
+
+
+async def test_ended_early_it_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    bench = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench", "--quick", "--directory", tmp_path),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert bench.stderr is not None
+    assert await bench.stderr.readline() == "measuring publish 128 B …\n".encode()
+    children = _children(bench.pid)
+    bench.terminate()
+    assert await bench.stderr.read() == b"bench: ended before it was done\n"
+    assert await bench.wait() == 1
+    assert len(children) == 4
+    assert _left(children, tmp_path) == []
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _left(processes: list[int], directory: Path) -> list[object]:
+    return [*(pid for pid in processes if Path(f"/proc/{pid}").exists()), *directory.iterdir()]

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format demo bench lock clean
+.PHONY: help run test test-large check format demo bench lock clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -24,6 +24,9 @@ run: $(STAMP) ## the daemon in the foreground, on the embedded defaults
 
 test: $(STAMP) ## every test
 	$(BIN)/python -m pytest
+
+test-large: $(STAMP) ## 2 GiB through a daemon held to 200 MB; a minute, 4 GiB of disk
+	$(BIN)/python -m pytest -m large
 
 check: $(STAMP) ## types, lint, format and layers
 	$(BIN)/ruff check .

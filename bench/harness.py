@@ -77,13 +77,17 @@ def rows(case: Case, samples: Sequence[Sequence[Sample]]) -> list[Row]:
 
 
 async def in_turn(case: Case, rounds: int) -> list[list[Sample]]:
-    """One sample a side in each of `rounds`, after one round that is thrown away. Raises TimeoutError."""
+    """One sample a side in each of `rounds`, after one round that is thrown away. Raises TimeoutError, saying where."""
     samples = []
     for _ in range(rounds + 1):
         taken = []
         for side in case.sides:
-            async with asyncio.timeout(ROUND_SECONDS):
-                taken.append(await side.measure())
+            try:
+                async with asyncio.timeout(ROUND_SECONDS):
+                    taken.append(await side.measure())
+            except TimeoutError as error:
+                where = f"{case.metrics[0].name}, {side.name}"
+                raise TimeoutError(f"{where}: one round took more than {ROUND_SECONDS:.0f} s") from error
         samples.append(taken)
     return samples[1:]
 

@@ -44,7 +44,7 @@ async def program(arguments: list[str], word: str, errors: Path) -> AsyncIterato
     try:
         found = await _first(process.stdout, word)
         if found is None:
-            raise StartRefused(f"{arguments[0]} did not start: {_last_line(errors)}")
+            raise StartRefused(f"{errors.stem} did not start: {_last_line(errors)}")
         yield found
     finally:
         await _end(process)

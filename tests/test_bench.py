@@ -100,7 +100,7 @@ async def test_everything_runs_and_is_measured(tmp_path: Path) -> None:
 
 async def test_a_program_that_does_not_start_is_named_with_its_last_word(tmp_path: Path) -> None:
     failing = [sys.executable, "-c", "import sys; print('nothing'); sys.exit('no luck today')"]
-    with pytest.raises(StartRefused, match="no luck today"):
+    with pytest.raises(StartRefused, match="errors did not start: no luck today"):
         async with program(failing, "port", tmp_path / "errors"):
             pytest.fail("it said that it started")
 

@@ -75,6 +75,8 @@ async def _core(plain: Plain, body: bytes, count: int) -> Sample:
         arrivals.put_nowait(time.perf_counter())
 
     subscription = await plain.receiver.subscribe("core.delivery", cb=arrived)
+    # nats-py's flush sends its PING ahead of what waits to be written: only the second one comes after the SUB.
+    await plain.receiver.flush()
     await plain.receiver.flush()
     sample = await _one_at_a_time(lambda: plain.publisher.publish("core.delivery", body), arrivals, count)
     await subscription.unsubscribe()

@@ -24,6 +24,7 @@ class UnibusError(Exception):
     def __init__(self, message: str = "", /, **extra: object) -> None:
         super().__init__(message or self.title)
         self.extra: Mapping[str, object] = extra
+        self.noted = False  # whether the audit trail has it already
 
     @property
     def message(self) -> str:
@@ -51,6 +52,20 @@ class TooLarge(UnibusError):
     code, status, title = "too-large", 413, "this is larger than the limit"
 
 
+class TargetTooLong(UnibusError):
+    code, status, title = "target-too-long", 414, "the request's address is longer than the limit"
+
+
+class HeadersTooLarge(UnibusError):
+    code, status, title = "headers-too-large", 431, "the request's headers are larger or more than the limit"
+
+
+class RequestTimeout(UnibusError):
+    """The sender took too long to send what it had announced."""
+
+    code, status, title = "request-timeout", 408, "the request did not arrive in time"
+
+
 # Who is asking, and may they.
 
 
@@ -75,7 +90,7 @@ class NonceReplayed(UnibusError):
 class NotAUser(UnibusError):
     """The signer is not in the directory, or no longer."""
 
-    code, status, title = "not-a-user", 403, "this identity is not an active user of the bus"
+    code, status, title = "not-a-user", 403, "this identity is not an active user of the bus; ask an admin to add it"
 
 
 class WrongBus(UnibusError):
@@ -164,6 +179,22 @@ class BusUnavailable(UnibusError):
     """nats-server does not answer now."""
 
     code, status, title = "bus-unavailable", 503, "the message bus does not answer now"
+
+
+class AnswerTimeout(UnibusError):
+    """The node took too long to do what was asked. It may have been done: read before asking for something else."""
+
+    code, status, title = "answer-timeout", 504, "the node did not finish in time"
+
+
+class ConnectionsExhausted(UnibusError):
+    code, status, title = "connections-exhausted", 503, "the node has as many connections as it takes"
+
+
+class RateLimited(UnibusError):
+    """More requests than an identity, or an address, may send. `extra` carries `retry_after`, in seconds."""
+
+    code, status, title = "rate-limited", 429, "too many requests came at once"
 
 
 # Only on the client's side: the server, or somebody on it, is not to be trusted. Never sent over HTTP.

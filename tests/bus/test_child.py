@@ -33,10 +33,20 @@ def _process_bytes(pid: int, name: str) -> bytes:
     return Path(f"/proc/{pid}/{name}").read_bytes()
 
 
+async def _freeze(pid: int) -> None:
+    """Stop the process, and return when none of its threads runs any more: until then it still answers."""
+    os.kill(pid, signal.SIGSTOP)
+    await eventually(lambda: all(_state(task / "stat") == "T" for task in Path(f"/proc/{pid}/task").iterdir()))
+
+
+def _state(stat_file: Path) -> str:
+    return stat_file.read_text().rpartition(") ")[2][0]
+
+
 def _is_there(pid: int) -> bool:
     """Whether the process runs: not gone, and not a zombie that nobody has waited for yet."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+        return _state(Path(f"/proc/{pid}/stat")) != "Z"
     except FileNotFoundError:
         return False
 
@@ -81,7 +91,7 @@ async def test_a_server_that_does_not_obey_a_revocation_is_killed(stage: Stage, 
     alice = stage.member(ROOM)
     async with stage.connect(alice) as a:
         pid = _server_pid(tmp_path)
-        os.kill(pid, signal.SIGSTOP)
+        await _freeze(pid)
         del stage.policy.rooms[alice.user]
         await stage.plane.cut(alice.user)
         assert not _is_there(pid)
@@ -92,7 +102,7 @@ async def test_a_server_that_does_not_obey_a_revocation_is_killed(stage: Stage, 
 
 async def test_a_frozen_server_is_noticed_and_replaced(stage: Stage, tmp_path: Path) -> None:
     frozen = _server_pid(tmp_path)
-    os.kill(frozen, signal.SIGSTOP)
+    await _freeze(frozen)
     await stage.log.heard("nats-server is back", within=20)
     assert not _is_there(frozen)
     assert await can_connect(stage, stage.member(ROOM))

@@ -4,6 +4,8 @@ import pytest
 
 from unibus.client.delivery import DeliveryState, Frame, Reopen, Reply
 
+HERE = "room.plans.msg.UABC"
+
 
 def ack(sequence: int | str, consumed: int | str) -> str:
     """The reply subject that JetStream gives a delivered message."""
@@ -12,28 +14,28 @@ def ack(sequence: int | str, consumed: int | str) -> str:
 
 def test_frames_come_with_their_place_in_the_stream() -> None:
     state = DeliveryState(4)
-    assert state.step(ack(5, 1), None, b"one") == Frame(5, b"one")
-    assert state.step(ack(9, 2), {}, b"two") == Frame(9, b"two")
+    assert state.step(HERE, ack(5, 1), None, b"one") == Frame(5, HERE, b"one")
+    assert state.step(HERE, ack(9, 2), {}, b"two") == Frame(9, HERE, b"two")
     assert state.last == 9
 
 
 def test_a_gap_in_the_consumers_numbers_opens_anew_from_the_last_frame() -> None:
     state = DeliveryState(0)
-    assert state.step(ack(1, 1), None, b"one") == Frame(1, b"one")
-    assert state.step(ack(3, 3), None, b"three") == Reopen()
+    assert state.step(HERE, ack(1, 1), None, b"one") == Frame(1, HERE, b"one")
+    assert state.step(HERE, ack(3, 3), None, b"three") == Reopen()
     assert state.last == 1
 
 
 def test_a_consumer_that_begins_again_opens_anew() -> None:
     state = DeliveryState(0)
-    state.step(ack(1, 1), None, b"one")
-    assert state.step(ack(1, 1), None, b"one") == Reopen()
+    state.step(HERE, ack(1, 1), None, b"one")
+    assert state.step(HERE, ack(1, 1), None, b"one") == Reopen()
 
 
 def test_what_was_handled_before_is_passed_over() -> None:
     state = DeliveryState(7)
-    assert state.step(ack(7, 1), None, b"old") is None
-    assert state.step(ack(8, 2), None, b"new") == Frame(8, b"new")
+    assert state.step(HERE, ack(7, 1), None, b"old") is None
+    assert state.step(HERE, ack(8, 2), None, b"new") == Frame(8, HERE, b"new")
 
 
 @pytest.mark.parametrize(
@@ -54,8 +56,8 @@ def test_what_was_handled_before_is_passed_over() -> None:
 )
 def test_a_reply_subject_of_another_form_is_no_frame(reply: str) -> None:
     state = DeliveryState(0)
-    assert state.step(reply, None, b"what?") is None
-    assert state.step(ack(1, 1), None, b"one") == Frame(1, b"one")
+    assert state.step(HERE, reply, None, b"what?") is None
+    assert state.step(HERE, ack(1, 1), None, b"one") == Frame(1, HERE, b"one")
 
 
 HEARTBEAT = {"Status": "100", "Description": "Idle Heartbeat"}
@@ -81,6 +83,6 @@ HEARTBEAT = {"Status": "100", "Description": "Idle Heartbeat"}
 )
 def test_a_status_is_answered_or_reopens(headers: dict[str, str], reply: str, step: object) -> None:
     state = DeliveryState(0)
-    state.step(ack(1, 1), None, b"one")
-    assert state.step(reply, headers, b"") == step
+    state.step(HERE, ack(1, 1), None, b"one")
+    assert state.step(HERE, reply, headers, b"") == step
     assert state.last == 1

@@ -10,7 +10,7 @@ from tests.support.daemon import Daemon, spawn
 from tests.support.people import Place
 from tests.support.processes import nats_servers, no_nats_server
 from unibus.daemon.node import Node
-from unibus.daemon.options import Options, check
+from unibus.daemon.options import Options
 
 StartNode = Callable[..., Awaitable[Node]]
 StartDaemon = Callable[..., Awaitable[Daemon]]
@@ -18,13 +18,13 @@ StartDaemon = Callable[..., Awaitable[Daemon]]
 
 def options(data_dir: Path, bus_auth: str = "enforce") -> Options:
     """What the daemon would be told, on free ports."""
-    return check(
-        http_bind="127.0.0.1:0",
-        nats_bind="127.0.0.1:0",
+    return Options(
+        http_host="127.0.0.1",
+        http_port=0,
+        nats_host="127.0.0.1",
+        nats_port=0,
         data_dir=data_dir,
         bus_auth=bus_auth,
-        store="sqlite",
-        nats_url=None,
         nats_server=None,
         node_name="here",
     )

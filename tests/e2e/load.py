@@ -1,7 +1,5 @@
 """A steady load on one room, whose sender and reader have to come through whatever happens meanwhile."""
 
-import asyncio
-
 from tests.support.people import Tail
 from unibus import Room
 from unibus.client.batching import Sent

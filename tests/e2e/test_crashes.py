@@ -1,4 +1,4 @@
-"""`kill -9` under load, of either process: who sends and who reads goes on by itself, and nothing acknowledged is lost."""
+"""`kill -9` under load, of either process: who sends and who reads goes on, and nothing acknowledged is lost."""
 
 import asyncio
 

@@ -59,8 +59,9 @@ async def test_now_begins_after_all_that_was_said(talk: tuple[Place, list[Positi
 async def test_a_position_beyond_the_end_skips_nothing(talk: tuple[Place, list[Position]]) -> None:
     place, _ = talk
     async with asyncio.timeout(WAIT), place.enter("bob") as bob, place.enter("ada") as ada:
-        async with tail(await bob.room("ops"), Position(4, 999)) as reading:
-            await (await ada.room("ops")).send("6")
+        room, beyond = await ada.room("ops"), Position(4, 999)
+        async with tail(await bob.room("ops"), beyond) as reading:
+            await room.send("6")
             assert await reading.until(1) == ["6"]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.builders import AT, Change, RoomStory, Story, user
 from unibus.crypto.heads import Head
+from unibus.services.audit import Audit
 from unibus.services.books import Books
 from unibus.services.gate import Gate
 from unibus.services.membership import Membership
@@ -41,6 +42,9 @@ class NotedEffects:
     async def cut(self, user: str) -> None:
         await self._note("cut", user)
 
+    async def retain(self, room: str, seconds: int | None, size: int | None) -> None:
+        await self._note("retain", room, seconds, size)
+
     async def _note(self, *call: object) -> None:
         self.reached.set()
         await self.held.wait()
@@ -57,6 +61,7 @@ class Node:
     membership: Membership
     reading: Reading
     effects: NotedEffects
+    audit: Audit
 
     async def found(self, story: Story) -> None:
         """Bring all of the story's directory."""
@@ -73,8 +78,8 @@ class Node:
         room.take(change)
 
     async def written(self) -> dict[str, list[bytes]]:
-        """All that stands in the store's logs."""
-        logs = await self.store.logs("", "", 1000)
+        """All that stands in the store's logs, but for the audit trail."""
+        logs = [log for log in await self.store.logs("", "", 1000) if not log.startswith("audit/")]
         return {log: [entry.value for entry in await self.store.entries(log, 0, 1000)] for log in logs}
 
 
@@ -88,15 +93,19 @@ async def running(
         books = Books(store)
         await books.load()
         gate, effects = Gate(books, store), NotedEffects()
+        audit = Audit(store, "test", lambda: now)
+        await audit.open()
         membership = Membership(
             books,
             store,
             effects,
             lambda: now,
+            audit=audit,
             bootstrap=bootstrap,
             founded=lambda: effects.calls.append(("founded",)),
         )
-        yield Node(store, books, gate, membership, Reading(books, store, gate), effects)
+        yield Node(store, books, gate, membership, Reading(books, store, gate), effects, audit)
         await membership.close()
+        await audit.close()
     finally:
         await store.close()

@@ -42,11 +42,19 @@ async def fill(path: Path) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     await store.append(Append("log", 1, b"before"))
 
-    # Room for small writes, but not for the large one that waits in the same batch.
+    # Room for a few pages and no more: that these still fit must not pass for a disk that takes writes.
     wal = path.with_name(path.name + "-wal")
+    large = Append("large", 1, b"x" * 1024 * 1024, {"a": b"x"}, {"large": b"x"})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (wal.stat().st_size + 64 * 1024, hard))
+    try:
+        await store.append(large)
+    except StorageUnavailable as error:
+        say(tight=error.message, reasons=(await store.posture())["reasons"])
+
+    # Room for small writes, but not for the large one that waits in the same batch.
     resource.setrlimit(resource.RLIMIT_FSIZE, (wal.stat().st_size + 512 * 1024, hard))
     results = await asyncio.gather(
-        store.append(Append("large", 1, b"x" * 1024 * 1024, {"a": b"x"}, {"large": b"x"})),
+        store.append(large),
         *(store.append(Append(f"small{n}", 1, b"v")) for n in range(5)),
         *(store.claim(f"small{n}", 100) for n in range(5)),
         return_exceptions=True,

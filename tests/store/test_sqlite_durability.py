@@ -68,6 +68,7 @@ async def test_a_full_disk_refuses_by_name_writes_nothing_and_heals_by_itself(tm
     assert child.returncode == 0
     refused = "the disk refuses to read or write: see the system's log, then free space or replace it"
     assert said == [
+        {"tight": refused, "reasons": [refused]},
         {"crowded": [refused, *["None"] * 5, *["True"] * 5]},
         {"full": refused},
         {"full": refused},

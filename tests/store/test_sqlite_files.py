@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from unibus.errors import StartRefused, StorageUnavailable
+from unibus.store.files import make_private
 from unibus.store.port import Append
 from unibus.store.sqlite import SqliteStore
 
@@ -34,6 +35,12 @@ async def test_files_are_for_their_owner_alone_under_any_umask(tmp_path: Path) -
     await store.close()
     assert found == {"store.db": "600", "store.db-wal": "600", "store.db-shm": "600"}
     assert modes(tmp_path) == {"data": "700"}
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_file_is_private_before_anything_is_in_it(tmp_path: Path) -> None:
+    make_private(tmp_path / "data" / "store.db")
+    assert modes(tmp_path / "data") == {"store.db": "600"}
 
 
 async def test_rights_that_were_loosened_are_taken_back(tmp_path: Path) -> None:

@@ -87,6 +87,23 @@ async def test_another_programs_lock_is_named_and_passes(tmp_path: Path, other: 
     await store.close()
 
 
+async def test_a_write_that_the_file_refuses_leaves_nothing_and_stops_nobody(store: SqliteStore) -> None:
+    wrong = Append("wrong", 1, "text", {}, {"m": b"x"})  # type: ignore[arg-type]  # the caller's mistake
+    results = await asyncio.gather(
+        store.append(Append("before", 1, b"v")),
+        store.append(wrong),
+        store.append(Append("behind", 1, b"v")),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [type(None), StorageUnavailable, type(None)]
+    assert await store.logs("", "", 10) == ["before", "behind"]
+    assert await store.marks("", "", 10) == []
+    with pytest.raises(StorageUnavailable, match="sqlite error 3091"):
+        await store.append(wrong)
+    await store.append(Append("wrong", 1, b"right"))
+    assert (await store.posture())["reasons"] == []
+
+
 async def test_a_store_whose_loop_cancels_everything_still_closes(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path / "store.db")
     (writer,) = [task for task in asyncio.all_tasks() if task.get_name() == "store writer"]
@@ -108,7 +125,7 @@ def test_a_full_disk_is_called_by_its_name(tmp_path: Path) -> None:
 def test_an_error_without_a_known_cause_never_shows_a_statement(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "some.db")) as db, pytest.raises(sqlite3.OperationalError) as failed:
         db.execute("SELECT secret FROM nowhere")
-    assert unavailable(failed.value).message == "the store failed with SQLITE_ERROR: see the daemon's log"
+    assert unavailable(failed.value).message == "the store failed with sqlite error 1: report it with this number"
 
 
 @pytest.mark.parametrize(

@@ -32,5 +32,5 @@ def kill_nats_server(data_dir: Path) -> None:
 async def no_nats_server(data_dir: Path) -> None:
     """Return once no nats-server runs on `data_dir`; fail if that takes too long."""
     async with asyncio.timeout(WAIT):
-        while nats_servers(data_dir):
-            await asyncio.sleep(0.01)  # the kernel tells nobody but the parent, which is gone
+        while nats_servers(data_dir):  # noqa: ASYNC110 - the kernel tells only the parent, and that is gone
+            await asyncio.sleep(0.01)

@@ -16,7 +16,7 @@ import nats.errors
 from nats.aio.msg import Msg
 from structlog.typing import FilteringBoundLogger
 
-from unibus.bus import config, stream
+from unibus.bus import config, retention, stream
 from unibus.bus.callout import Callout
 from unibus.bus.child import Child
 from unibus.bus.deliveries import Deliveries
@@ -96,6 +96,11 @@ class Life:
             self._fail(f"a revocation did not get through: {error.message}")
             if self._child is not None:
                 await self._child.kill()
+
+    async def retain(self, room: str, seconds: int | None, size: int | None) -> None:
+        """Drop what the room no longer keeps. Raises BusUnavailable."""
+        if self._links is not None:
+            await retention.retain(self._links, room, seconds, size, self._around.clock())
 
     async def announce(self, subject: str, body: bytes) -> None:
         """Publish to a member's announcements, if the server is there."""

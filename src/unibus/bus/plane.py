@@ -125,6 +125,15 @@ class BusPlane:
         if self._life is not None:
             await self._life.cut(user, room)
 
+    async def retain(self, room: str, seconds: int | None, size: int | None) -> None:
+        """Drop what the room no longer keeps; what fails is logged, and comes round again."""
+        if self._life is None:
+            return
+        try:
+            await self._life.retain(room, seconds, size)
+        except BusUnavailable as error:
+            self._log.warning("a room's old messages were not dropped", room=room, reason=error.message)
+
     async def cut(self, user: str) -> None:
         """Cut `user` off; none of its connections and deliveries is alive when this returns."""
         if self._life is not None:

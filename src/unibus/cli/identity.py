@@ -1,14 +1,15 @@
-"""`unibus identity`: make and show the identity that everything else acts as."""
+"""`unibus identity`: make, show and carry the identity that everything else acts as."""
 
 import click
 
 from unibus.cli.context import Shared, pass_shared
+from unibus.cli.identity_care import export, fingerprint, import_
 from unibus.cli.output import emit, say
 
 
-@click.group("identity", short_help="make or show your identity")
+@click.group("identity", short_help="make, show, carry or compare your identity")
 def command() -> None:
-    """Make or show your identity."""
+    """Make, show, carry or compare your identity."""
 
 
 @command.command("new")
@@ -44,3 +45,7 @@ def show(shared: Shared, what: str | None) -> None:
         say(f"user  {identity.user}")
         say(f"file  {shared.identity_path}")
         say(f"bus   {Memory(shared.state_path).bus or 'none yet'}")
+
+
+for part in (export, import_, fingerprint):
+    command.add_command(part)

@@ -17,9 +17,11 @@ from unibus.cli.output import note, printable
 from unibus.errors import NotAUser, UnibusError
 
 _COMMANDS = {
+    "blob": ("unibus.cli.blob", "files in a room, encrypted"),
+    "audit": ("unibus.cli.audit", "who did what, and what was refused"),
     "demo": ("unibus.cli.demo", "the story of a bus, told against a throw-away daemon"),
     "health": ("unibus.cli.health", "how a node is, and how secure it really runs"),
-    "identity": ("unibus.cli.identity", "make or show your identity"),
+    "identity": ("unibus.cli.identity", "make, show, carry or compare your identity"),
     "init": ("unibus.cli.init", "become the first admin of a new bus"),
     "join": ("unibus.cli.join", "come onto a bus by an invite"),
     "room": ("unibus.cli.room", "rooms and who is in them"),

@@ -7,7 +7,9 @@ So a lost connection or a node that is not ready is tried again until the deadli
 import asyncio
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from io import BytesIO
 from typing import TypeVar
 
 import aiohttp
@@ -23,6 +25,7 @@ from unibus.model.bodies import Strict
 from unibus.model.problem import from_problem
 from unibus.model.wire import (
     AppendRequest,
+    AuditPage,
     BusView,
     FoundRequest,
     HeadView,
@@ -87,52 +90,55 @@ class ControlApi:
 
     async def bus_view(self) -> BusView:
         """Which bus this daemon serves; unsigned."""
-        return await self._call(BusView, "GET", URL("/v1/bus"))
+        return await self.call(BusView, "GET", URL("/v1/bus"))
 
     async def found(self, token: str, record: bytes) -> HeadView:
         """Make the bus, with its bootstrap token."""
         body = FoundRequest(record=record.decode("ascii")).model_dump_json().encode()
         headers = {"Authorization": f"Bearer {token}"}
-        return await self._call(HeadView, "POST", URL("/v1/bus"), body, headers)
+        return await self.call(HeadView, "POST", URL("/v1/bus"), body, headers)
 
     async def records(self, log: str, after: int) -> RecordsPage:
         """A page of a log's records after number `after`."""
-        return await self._call(RecordsPage, "GET", URL(_path(log, "records")) % {"after": str(after)})
+        return await self.call(RecordsPage, "GET", URL(_path(log, "records")) % {"after": str(after)})
 
     async def append(self, log: str, record: bytes, sealed: Mapping[str, bytes]) -> HeadView:
         """Append a record with the sealed keys that it commits to."""
         body = AppendRequest(record=record.decode("ascii"), sealed={user: b64u(key) for user, key in sealed.items()})
-        return await self._call(HeadView, "POST", URL(_path(log, "records")), body.model_dump_json().encode())
+        return await self.call(HeadView, "POST", URL(_path(log, "records")), body.model_dump_json().encode())
 
     async def keys(self, log: str, after: int) -> KeysPage:
         """Keys sealed to this identity in a room, after record number `after`."""
-        return await self._call(KeysPage, "GET", URL(_path(log, "keys")) % {"after": str(after)})
+        return await self.call(KeysPage, "GET", URL(_path(log, "keys")) % {"after": str(after)})
 
     async def invitation(self) -> JoinView:
         """What the invite whose key this client has is for."""
-        return await self._call(JoinView, "GET", URL("/v1/join"))
+        return await self.call(JoinView, "GET", URL("/v1/join"))
 
     async def join(self, record: bytes) -> HeadView:
         """Join by the invite whose key this client has."""
         body = JoinRequest(record=record.decode("ascii")).model_dump_json().encode()
-        return await self._call(HeadView, "POST", URL("/v1/join"), body)
+        return await self.call(HeadView, "POST", URL("/v1/join"), body)
+
+    async def audit(self, after: int, wait: int) -> AuditPage:
+        """A page of the node's audit trail after entry `after`; waits up to `wait` seconds for the first."""
+        return await self.call(AuditPage, "GET", URL("/v1/audit") % {"after": str(after), "wait": str(wait)})
 
     async def rooms(self, after: str) -> RoomsPage:
         """A page of the ids of this identity's rooms."""
-        return await self._call(RoomsPage, "GET", URL("/v1/rooms") % ({"after": after} if after else {}))
+        return await self.call(RoomsPage, "GET", URL("/v1/rooms") % ({"after": after} if after else {}))
 
-    async def _call(
+    async def call(
         self, model: type[Model], method: str, path: URL, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Model:
+        """The `model` that the daemon answers with; asked again until the deadline while it cannot serve."""
         last: UnibusError = Unreachable(f"{self.url} did not answer within {self._deadline:g} s")
         try:
             async with asyncio.timeout(self._deadline):
                 for pause in delays():
-                    session = self._session
-                    if session is None:
-                        raise Unreachable("the connection to the bus is closed")
+                    self._opened()
                     try:
-                        return await self._once(session, model, method, self.url.join(path), body, headers or {})
+                        return await self._once(model, method, path, body, headers or {})
                     except UnibusError as error:
                         if error.status != 503:
                             raise
@@ -142,42 +148,49 @@ class ControlApi:
             pass
         raise last
 
-    async def _once(
-        self,
-        session: aiohttp.ClientSession,
-        model: type[Model],
-        method: str,
-        url: URL,
-        body: bytes,
-        extra: Mapping[str, str],
-    ) -> Model:
-        headers = dict(extra)
-        if self.bus is not None:
-            headers |= sign(
-                self._key,
-                method,
-                str(url),
-                body,
-                bus=self.bus,
-                created=int(self._clock()),
-                nonce=b64u(secrets.token_bytes(16)),
-            )
-        if body:
-            headers["Content-Type"] = "application/json"
-        try:
-            async with session.request(
-                method, url, data=body or None, headers=headers, allow_redirects=False
-            ) as response:
-                answer = await _whole(response)
-                status = response.status
-        except (aiohttp.ClientError, OSError) as error:
-            raise unreachable(self.url, error) from error
-        if not 200 <= status < 300:
-            raise from_problem(status, answer)
+    async def _once(self, model: type[Model], method: str, path: URL, body: bytes, extra: Mapping[str, str]) -> Model:
+        headers = {**extra, "Content-Type": "application/json"} if body else extra
+        async with self.exchange(method, path, body, headers) as response:
+            answer = await _whole(response)
         try:
             return model.model_validate_json(answer)
         except ValidationError as error:
-            raise Untrusted(f"{url} answered with something that is not a {model.__name__}") from error
+            raise Untrusted(f"{path} answered with something that is not a {model.__name__}") from error
+
+    @asynccontextmanager
+    async def exchange(
+        self,
+        method: str,
+        path: URL,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        patience: aiohttp.ClientTimeout | None = None,
+    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+        """One signed request, tried once, and its answer as it comes, for no longer than `patience`.
+
+        Raises what a refusal stands for, and Unreachable when the connection fails, also while the answer is read.
+        """
+        session, url = self._opened(), self.url.join(path)
+        signed = dict(headers or {})
+        if self.bus is not None:
+            created, nonce = int(self._clock()), b64u(secrets.token_bytes(16))
+            signed |= sign(self._key, method, str(url), body, bus=self.bus, created=created, nonce=nonce)
+        limits = session.timeout if patience is None else patience
+        try:
+            async with session.request(
+                method, url, data=BytesIO(body) if body else None, headers=signed, allow_redirects=False, timeout=limits
+            ) as response:
+                if not 200 <= response.status < 300:
+                    raise from_problem(response.status, await _whole(response))
+                yield response
+        except (aiohttp.ClientError, OSError) as error:
+            raise unreachable(self.url, error) from error
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise Unreachable("the connection to the bus is closed")
+        return self._session
 
 
 async def _whole(response: aiohttp.ClientResponse) -> bytes:

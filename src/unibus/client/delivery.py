@@ -18,9 +18,10 @@ _NUMBER = re.compile(r"[0-9]{1,20}")
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Handle these bytes; `sequence` is the frame's number in the stream."""
+    """Handle these bytes; `sequence` is the frame's number in the stream, `subject` what it was published to."""
 
     sequence: int
+    subject: str
     data: bytes
 
 
@@ -46,7 +47,7 @@ class DeliveryState:
         self.last = after
         self._consumed = 0
 
-    def step(self, reply: str, headers: Mapping[str, str] | None, data: bytes) -> Step:
+    def step(self, subject: str, reply: str, headers: Mapping[str, str] | None, data: bytes) -> Step:
         """What to do about one message of the delivery."""
         if headers and headers.get("Status"):
             return self._status(reply, headers)
@@ -60,7 +61,7 @@ class DeliveryState:
         if sequence <= self.last:
             return None
         self.last = sequence
-        return Frame(sequence, data)
+        return Frame(sequence, subject, data)
 
     def _status(self, reply: str, headers: Mapping[str, str]) -> Step:
         if headers["Status"] != "100":

@@ -5,8 +5,8 @@ A frame is accepted only if
 2. the heads that the sender names are in the logs that this client verified: else the two were shown different logs;
 3. the sender could write in the room at those heads, and also at the newest head that any earlier frame of the
    room named: nobody is heard again after their removal became known;
-4. it is under the epoch that was current at the head it names, and nobody who holds that epoch's key was revoked by
-   the directory head it names: who knows of a removal never goes on under the old key.
+4. it is under the epoch that was current at the head it names, and nobody who holds that epoch's key had left the
+   room or the bus by the heads it names: who knows of a departure never goes on under the old key.
 """
 
 from collections import OrderedDict
@@ -49,6 +49,8 @@ class Judge:
         self._replays = Replays()
         self._room_seen = 0
         self._directory_seen = 0
+        self._last_asked = (0, 0, 0)
+        self._last_answer = False
 
     def accept(self, envelope: Envelope, content: Content, room: Room, directory: Directory) -> None:
         """Return if the frame may be believed. `room` and `directory` are as new as the server shows.
@@ -72,9 +74,20 @@ class Judge:
                 raise FrameInvalid(f"{who} was not on the bus when this was sent")
         if room.epoch_at(content.room_head.sequence) != envelope.epoch:
             raise OldEpoch(f"{who} used the key of epoch {envelope.epoch}, which was not the room's when this was sent")
-        holders = room.epochs[envelope.epoch].holders
-        if any(directory.revoked_at(user, content.directory_head.sequence) for user in holders):
-            raise OldEpoch(f"{who} knew of a revocation and still used a key that the revoked user holds")
+        if self._spent(room, directory, envelope.epoch, content):
+            raise OldEpoch(f"{who} knew that somebody had gone and still used a key which that one holds")
         self._replays.admit(envelope)
         self._room_seen = max(self._room_seen, content.room_head.sequence)
         self._directory_seen = max(self._directory_seen, content.directory_head.sequence)
+
+    def _spent(self, room: Room, directory: Directory, epoch: int, content: Content) -> bool:
+        """Whether, by the heads that the frame names, somebody holds the epoch's key who is no longer a member."""
+        asked = (epoch, content.room_head.sequence, content.directory_head.sequence)
+        if self._last_asked != asked:
+            self._last_asked = asked
+            self._last_answer = any(
+                room.left_at(user, content.room_head.sequence)
+                or directory.revoked_at(user, content.directory_head.sequence)
+                for user in room.epochs[epoch].holders
+            )
+        return self._last_answer

@@ -28,6 +28,7 @@ from unibus.errors import (
     BusUnavailable,
     FrameInvalid,
     InvalidInput,
+    LogRolledBack,
     NotFound,
     SealedKeyInvalid,
     SealedKeyMissing,
@@ -37,7 +38,7 @@ from unibus.errors import (
 )
 from unibus.model.problem import from_problem
 from unibus.model.room import Room
-from unibus.model.subjects import control, delivery
+from unibus.model.subjects import control, delivery, room_messages
 
 OPEN_SECONDS = 5.0
 
@@ -107,9 +108,10 @@ class Reader:
         )
         try:
             request = dump_json({"room": self._room, "token": token, "after": after})
-            yield DeliveryState(
-                read_opened(await connection.request(control(self._user, "deliver"), request, OPEN_SECONDS))
-            )
+            start = read_opened(await connection.request(control(self._user, "deliver"), request, OPEN_SECONDS))
+            if start < (after or 0):
+                raise LogRolledBack(f"the bus shows {start} frames where {after} were seen before: some are lost")
+            yield DeliveryState(start)
         finally:
             # Without a subscriber the daemon's consumer ends by itself.
             with contextlib.suppress(NatsError, OSError):
@@ -124,7 +126,7 @@ class Reader:
                     msg = await inbox.get()
                 if msg is None:
                     return
-                match state.step(msg.reply, msg.headers, msg.data):
+                match state.step(msg.subject, msg.reply, msg.headers, msg.data):
                     case Frame() as frame:
                         yield frame
                     case Reply(subject):
@@ -150,6 +152,7 @@ class Reader:
         try:
             envelope = read_envelope(frame.data)
             sender = envelope.sender
+            check_publisher(frame.subject, self._room, sender)
             room = await self._know_epoch(envelope.epoch)
             try:
                 key = await self._keyring.key(room, envelope.epoch)
@@ -195,6 +198,15 @@ class Reader:
 async def _when_gone(connection: Connection, inbox: "asyncio.Queue[Msg | None]") -> None:
     await connection.gone.wait()
     inbox.put_nowait(None)
+
+
+def check_publisher(subject: str, room: str, sender: str) -> None:
+    """Return if `sender` published the frame, which the bus's permissions vouch for. Raises FrameInvalid.
+
+    Else any member could show an old frame of another's to who has not seen it, or begins to read anew.
+    """
+    if subject != room_messages(room, sender):
+        raise FrameInvalid("a frame that somebody else published than signed it")
 
 
 def read_opened(answer: bytes) -> int:

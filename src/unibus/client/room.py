@@ -4,9 +4,13 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from unibus.client.batching import Sent
+from unibus.client.blob_manifests import Blob
+from unibus.client.blob_upload import Progress
+from unibus.client.blobs import RoomBlobs, silent
 from unibus.client.changes import Change
 from unibus.client.messages import START, Message, Position, Refusal
 from unibus.client.outbox import Outbox, Seal
@@ -54,6 +58,7 @@ class Room:
         self._seal: Seal | None = None
         self._doubt = False
         self._outbox = Outbox(bus.link, room, bus.user, self._prepare)
+        self._blobs = RoomBlobs(bus, self)
 
     @property
     def state(self) -> RoomState:
@@ -183,6 +188,43 @@ class Room:
             return self._bus.signer().plain(self.state, self._bus.directory, body)
 
         await self._bus.append(build, self.id)
+
+    async def put_blob(
+        self,
+        source: Path | BinaryIO,
+        name: str,
+        *,
+        media_type: str | None = None,
+        resume: Path | None = None,
+        progress: Progress = silent,
+    ) -> str:
+        """Store a file, or all that a stream gives, encrypted; returns the blob's id. `name` is what members see.
+
+        `resume` is a directory (0700) that keeps the key of an unfinished upload, so that storing the same file again
+        goes on where it was cut. `progress` is told the sealed bytes done and in all. Raises Forbidden,
+        QuotaExceeded, TooLarge, InvalidInput, StorageUnavailable, Unreachable.
+        """
+        return await self._blobs.put(source, name, media_type=media_type, resume=resume, progress=progress)
+
+    async def get_blob(self, blob: str, path: Path, *, progress: Progress = silent) -> Blob:
+        """Fetch the blob with the id `blob` into a new file at `path`, which is there only when all of it was verified.
+
+        Raises NotFound, InvalidInput when there is something at `path`, BlobInvalid and other Untrusted errors,
+        Unreachable.
+        """
+        return await self._blobs.get(blob, path, progress)
+
+    async def blobs(self, *, on_refused: Callable[[Refusal], None] | None = None) -> list[Blob]:
+        """The room's blobs, by name. `on_refused` hears of those that do not verify; by default the log does."""
+        return await self._blobs.list(on_refused or self._bus.report)
+
+    async def blob(self, blob: str) -> Blob:
+        """What is known of the blob with the id `blob`. Raises NotFound, Untrusted errors."""
+        return await self._blobs.find(blob)
+
+    async def delete_blob(self, blob: str) -> None:
+        """Delete a blob: one's own, or any as an owner of the room. Raises NotFound, Forbidden."""
+        await self._blobs.delete(blob)
 
     async def close(self) -> None:
         """Stop sending; what was posted and not stored fails."""

@@ -4,7 +4,7 @@
     0      1    version, 1
     1      4    epoch
     5      32   sender's Ed25519 public key
-    37     16   session: random, new for every connection of a sender and every epoch
+    37     16   session: random, new for every run of a sender and every epoch
     53     8    counter: 0, 1, 2 … within the session
     61     n    AES-256-GCM ciphertext and tag (RFC 5116)
     61+n   64   Ed25519 signature of the sender (RFC 8032)

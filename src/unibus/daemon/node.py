@@ -19,18 +19,23 @@ from unibus.bus.options import BusAuth, BusOptions
 from unibus.bus.plane import BusPlane
 from unibus.daemon.data_dir import DataDir
 from unibus.daemon.options import Options
-from unibus.errors import StartRefused, StorageUnavailable
+from unibus.errors import InviteUnknown, NotAUser, StartRefused, StorageUnavailable, UnibusError
 from unibus.http.api import Api
+from unibus.http.audit import AuditApi, audit_middleware
 from unibus.http.auth import Authenticator
+from unibus.http.blobs import BlobApi
 from unibus.http.health import health, health_routes
 from unibus.http.metrics import Metrics
 from unibus.http.problems import problem_middleware
 from unibus.http.site import Site
+from unibus.services.audit import Audit
+from unibus.services.blobs import Blobs
 from unibus.services.books import Books
 from unibus.services.gate import Gate
 from unibus.services.membership import Membership
 from unibus.services.reading import Reading
-from unibus.services.upkeep import forget_claims, watch_loop
+from unibus.services.upkeep import drop_old_messages, forget_claims, sweep_blobs, watch_loop
+from unibus.store.blob_files import FileBlobs
 from unibus.store.port import Store
 from unibus.store.sqlite import SqliteStore
 
@@ -57,6 +62,9 @@ class Node:
                 await self.books.load()
             except StorageUnavailable as error:
                 raise StartRefused(error.message) from error
+            self.audit = Audit(self.store, self._options.node_name, time.time)
+            await self.audit.open()
+            stack.push_async_callback(self.audit.close)
             gate = Gate(self.books, self.store)
             self.bus = BusPlane(self._bus_options(), gate, log)
             await self.bus.start()
@@ -67,12 +75,16 @@ class Node:
                 self.store,
                 self.bus,
                 time.time,
+                audit=self.audit,
                 bootstrap=self._bootstrap(),
                 founded=self.data_dir.spend_token,
             )
             stack.push_async_callback(membership.close)
-            await self._serve_http(stack, gate, membership)
+            blobs = await self._open_blobs(gate)
+            await self._serve_http(stack, gate, membership, blobs)
             self._own(asyncio.create_task(forget_claims(self.store, time.time), name="claims upkeep"))
+            self._own(asyncio.create_task(sweep_blobs(blobs), name="blobs upkeep"))
+            self._own(asyncio.create_task(drop_old_messages(self.store, self.bus), name="retention upkeep"))
             stack.push_async_callback(self._end_tasks)
             self._stack = stack.pop_all()
         return self
@@ -97,6 +109,15 @@ class Node:
         stack.push_async_callback(store.close)
         return store
 
+    async def _open_blobs(self, gate: Gate) -> Blobs:
+        files = await FileBlobs.open(self._options.data_dir / "blobs")
+        blobs = Blobs(self.books, gate, files, time.time, self._options.blobs)
+        try:
+            await blobs.load()
+        except StorageUnavailable as error:
+            raise StartRefused(error.message) from error
+        return blobs
+
     def _bus_options(self) -> BusOptions:
         options = self._options
         return BusOptions(
@@ -114,19 +135,28 @@ class Node:
             return None
         return self.data_dir.bootstrap_token()
 
-    async def _serve_http(self, stack: AsyncExitStack, gate: Gate, membership: Membership) -> None:
+    async def _serve_http(self, stack: AsyncExitStack, gate: Gate, membership: Membership, blobs: Blobs) -> None:
         reading = Reading(self.books, self.store, gate)
 
-        def authenticator(knows: Callable[[str], bool]) -> Authenticator:
-            return Authenticator(self.store, bus_id=reading.bus_id, is_user=knows, clock=time.time)
+        def authenticator(knows: Callable[[str], bool], stranger: type[UnibusError]) -> Authenticator:
+            return Authenticator(self.store, bus_id=reading.bus_id, is_user=knows, clock=time.time, stranger=stranger)
 
-        users, invited = authenticator(self.books.directory.active), authenticator(reading.is_invite)
+        users = authenticator(self.books.directory.active, NotAUser)
+        invited = authenticator(reading.is_invite, InviteUnknown)
         api = Api(users, invited, membership, reading, gate, lambda: (None, self.bus.client_port), time.time)
         metrics = Metrics(self._gauges())
         self._own(asyncio.create_task(watch_loop(metrics.loop_lag.set), name="loop watch"))
         problems = problem_middleware(log, lambda: secrets.token_hex(8))
-        app = web.Application(middlewares=[problems, metrics.middleware()])
-        app.add_routes([*health_routes(self.health), metrics.route(), *api.routes()])
+        app = web.Application(middlewares=[problems, metrics.middleware(), audit_middleware(self.audit)])
+        app.add_routes(
+            [
+                *health_routes(self.health),
+                metrics.route(),
+                *api.routes(),
+                *AuditApi(users, gate, self.audit, self._options.node_name).routes(),
+                *BlobApi(users, blobs).routes(),
+            ]
+        )
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

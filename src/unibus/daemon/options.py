@@ -3,14 +3,19 @@
 An option whose engine is not there is refused by name, never accepted and ignored.
 """
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 
 from unibus.errors import StartRefused
+from unibus.services.blob_quota import BlobLimits
+
+BLOB_MAX, BLOB_QUOTA_USER, BLOB_QUOTA_TOTAL = "10G", "10G", "100G"
+_SIZE = re.compile(r"([0-9]{1,12})([KMGT]?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,15 @@ class Options:
     bus_auth: str
     nats_server: Path | None
     node_name: str
+    blobs: BlobLimits = field(default_factory=BlobLimits)
+
+
+def parse_size(text: str, flag: str) -> int:
+    """The bytes in a size such as 500M or 10G; K, M, G and T are powers of 1024. Raises StartRefused."""
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise StartRefused(f"{flag} takes a size such as 500M or 10G, not {text!r}")
+    return int(found[1]) << 10 * " KMGT".index(found[2] or " ")
 
 
 def parse_bind(text: str, flag: str) -> tuple[str, int]:
@@ -46,6 +60,9 @@ def check(
     nats_url: str | None,
     nats_server: Path | None,
     node_name: str,
+    blob_max: str = BLOB_MAX,
+    blob_quota_user: str = BLOB_QUOTA_USER,
+    blob_quota_total: str = BLOB_QUOTA_TOTAL,
 ) -> Options:
     """The options behind the flags. Raises StartRefused, naming what to change."""
     if store != "sqlite":
@@ -54,7 +71,12 @@ def check(
         raise StartRefused("--nats-url is not in this version: leave it out, and the daemon runs its own nats-server")
     http_host, http_port = parse_bind(http_bind, "--http-bind")
     nats_host, nats_port = parse_bind(nats_bind, "--nats-bind")
-    return Options(http_host, http_port, nats_host, nats_port, data_dir, bus_auth, nats_server, node_name)
+    blobs = BlobLimits(
+        blob=parse_size(blob_max, "--blob-max"),
+        user=parse_size(blob_quota_user, "--blob-quota-user"),
+        total=parse_size(blob_quota_total, "--blob-quota-total"),
+    )
+    return Options(http_host, http_port, nats_host, nats_port, data_dir, bus_auth, nats_server, node_name, blobs)
 
 
 def flags(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -90,6 +112,9 @@ def flags(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="another nats-server binary than the one installed with unibus",
             ),
             click.option("--node-name", default="unibus", help="this node's name, shown in /healthz"),
+            click.option("--blob-max", default=BLOB_MAX, metavar="SIZE", help="the largest blob; K, M, G, T are 1024s"),
+            click.option("--blob-quota-user", default=BLOB_QUOTA_USER, metavar="SIZE", help="all blobs of one user"),
+            click.option("--blob-quota-total", default=BLOB_QUOTA_TOTAL, metavar="SIZE", help="all blobs"),
         )
     ):
         command = option(command)

@@ -56,15 +56,16 @@ def answer(model: Strict, status: int = 200) -> web.Response:
     )
 
 
-def _number(query: Mapping[str, str], name: str, default: int, top: int) -> int:
+def number(query: Mapping[str, str], name: str, default: int, top: int) -> int:
+    """The parameter `name`, a whole number from 0 to `top`. Raises InvalidInput."""
     text = query.get(name, str(default))
-    if not (text.isascii() and text.isdigit()) or len(text) > 10 or int(text) > top:
+    if not (text.isascii() and text.isdigit()) or len(text) > 16 or int(text) > top:
         raise InvalidInput(f"the parameter {name!r} is a number from 0 to {top}")
     return int(text)
 
 
 def _page(request: web.Request) -> tuple[int, int]:
-    return _number(request.query, "after", 0, 2**31), max(1, _number(request.query, "limit", PAGE, PAGE))
+    return number(request.query, "after", 0, 2**31), max(1, number(request.query, "limit", PAGE, PAGE))
 
 
 def _head(head: Head) -> HeadView:
@@ -157,7 +158,7 @@ class Api:
 
     async def rooms(self, request: web.Request) -> web.Response:
         caller = await self._authenticator.authenticate(request)
-        limit = max(1, _number(request.query, "limit", PAGE, PAGE))
+        limit = max(1, number(request.query, "limit", PAGE, PAGE))
         after = request.query.get("after", "")
         if after:
             check_room_id(after)

@@ -21,8 +21,17 @@ from aiohttp import hdrs, web
 from multidict import istr
 
 from unibus.crypto import httpsig
-from unibus.errors import InvalidInput, NonceReplayed, NotAUser, SignatureInvalid, SignatureMissing, WrongBus
-from unibus.http.body import BODY_SECONDS, read_blocks, read_body
+from unibus.errors import (
+    InvalidInput,
+    NonceReplayed,
+    NotAUser,
+    SignatureInvalid,
+    SignatureMissing,
+    UnibusError,
+    WrongBus,
+)
+from unibus.http.body import BODY_SECONDS, ahead, read_blocks, read_body
+from unibus.services.audit import ACTOR
 
 _INPUT, _SIGNATURE, _DIGEST = istr("Signature-Input"), istr("Signature"), istr("Content-Digest")
 # A Host with a slash in it would move part of the path into the authority: other request, same signed address.
@@ -47,7 +56,7 @@ class Caller:
 class Authenticator:
     """Checks signed requests. `bus_id` gives this bus's id, or None before there is a bus; `clock` gives Unix time.
 
-    `body_seconds` is how long a body may take to arrive.
+    `stranger` is what a signer hears who is no user; `body_seconds` is how long a body may take to arrive.
     """
 
     def __init__(
@@ -57,12 +66,14 @@ class Authenticator:
         bus_id: Callable[[], str | None],
         is_user: Callable[[str], bool],
         clock: Callable[[], float],
+        stranger: type[UnibusError] = NotAUser,
         body_seconds: float = BODY_SECONDS,
     ) -> None:
         self._claims = claims
         self._bus_id = bus_id
         self._is_user = is_user
         self._clock = clock
+        self._stranger = stranger
         self._body_seconds = body_seconds
         # The window, the body's time to arrive, and a window for the clocks of other nodes: by then the signature is
         # too old everywhere, and its claim may be forgotten.
@@ -85,15 +96,15 @@ class Authenticator:
     async def authenticate_stream(self, request: web.BaseRequest, limit: int) -> tuple[str, AsyncIterator[bytes]]:
         """The sender of `request`, and its body of at most `limit` bytes in blocks as they come. For large bodies.
 
-        What is done with the blocks must be undone if they end in an error: SignatureInvalid when the body is not the one
-        that was signed, and what `read_blocks` raises. The nonce is claimed before the body is read, so that a
+        What is done with the blocks must be undone if they end in an error: SignatureInvalid when the body is not the
+        one that was signed, and what `read_blocks` raises. The nonce is claimed before the body is read, so that a
         replayed request never gets to act on it. Raises as `authenticate`.
         """
         signed = self._verified(request)
         if signed.digest is None:
             raise SignatureInvalid("this request needs a body and its signed content-digest")
         await self._claim(signed)
-        return signed.user, _checked_blocks(read_blocks(request, limit, self._body_seconds), signed.digest)
+        return signed.user, ahead(_checked_blocks(read_blocks(request, limit, self._body_seconds), signed.digest))
 
     async def _claim(self, signed: httpsig.Signed) -> None:
         name = f"nonce/{signed.user}/{signed.nonce}"
@@ -112,11 +123,12 @@ class Authenticator:
         httpsig.check_fresh(signed.created, self._clock())
         httpsig.verify(signed, request.method, _target_uri(request))
         if not self._is_user(signed.user):
-            raise NotAUser("this identity is not an active user of the bus; ask an admin to add it")
+            raise self._stranger
+        ACTOR.set(signed.user)
         return signed
 
 
-async def _checked_blocks(blocks: AsyncGenerator[bytes, None], digest: str) -> AsyncIterator[bytes]:
+async def _checked_blocks(blocks: AsyncGenerator[bytes, None], digest: str) -> AsyncGenerator[bytes, None]:
     hasher = sha256()
     async with aclosing(blocks):
         async for block in blocks:

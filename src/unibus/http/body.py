@@ -6,6 +6,7 @@ longer than the deadline.
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from aiohttp import hdrs, web
 
@@ -30,7 +31,8 @@ async def read_body(request: web.BaseRequest, limit: int, seconds: float = BODY_
     return b"".join([block async for block in _blocks(request, limit, seconds)])
 
 
-async def read_blocks(request: web.BaseRequest, limit: int, seconds: float = BODY_SECONDS) -> AsyncGenerator[bytes, None]:
+async def read_blocks(request: web.BaseRequest, limit: int, seconds: float = BODY_SECONDS) -> AsyncGenerator[bytes,
+None]:
     """The body in blocks of about `BLOCK` bytes, `limit` in all at most; `seconds` are more for a larger limit.
 
     Raises as `read_body`.
@@ -43,6 +45,19 @@ async def read_blocks(request: web.BaseRequest, limit: int, seconds: float = BOD
             gathered.clear()
     if gathered:
         yield bytes(gathered)
+
+
+async def ahead(blocks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """The same blocks, the next one on its way while whoever asks is busy with one: two are in memory, never more."""
+    async with aclosing(blocks):
+        following = asyncio.ensure_future(anext(blocks, None))
+        try:
+            while (block := await following) is not None:
+                following = asyncio.ensure_future(anext(blocks, None))
+                yield block
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
 
 
 async def _blocks(request: web.BaseRequest, limit: int, seconds: float) -> AsyncGenerator[bytes, None]:

@@ -1,4 +1,4 @@
-"""`/metrics`: what this node did, for Prometheus. Counts and times only; no user, room or address ever becomes a label."""
+"""`/metrics`: what this node did, for Prometheus. Counts and times; no user, room or address ever becomes a label."""
 
 import time
 from collections.abc import Callable, Mapping

@@ -2,10 +2,10 @@
 
 Rules (`room_rules`): the first record makes the room and its owner, and its signer and salt give the room its id. Only
 an owner adds, removes, renames, archives and changes roles; anybody leaves; whoever may write may start an epoch; one
-owner is always left. A record is signed by somebody who was on the bus at the directory head that it names; those heads
-never go back along the log, so once a room has named a revocation, the revoked user can sign nothing more in it. An
-epoch's key goes to exactly the members who are on the bus at that head. A removal starts an epoch; with `since-join`
-history an addition does too.
+owner is always left, and where the bus has lost them all a member may step in. A record is signed by somebody who was
+on the bus at the directory head that it names; those heads never go back along the log, so once a room has named a
+revocation, the revoked user can sign nothing more in it. An epoch's key goes to exactly the members who are on the bus
+at that head. A removal starts an epoch; with `since-join` history an addition does too.
 """
 
 from collections.abc import Iterable, Mapping

@@ -4,7 +4,7 @@ Records travel as their compact JWS text, sealed keys as base64url. What a serve
 this form: the client verifies what is inside.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -75,6 +75,31 @@ class RoomsPage(Strict):
     next: str | None
 
 
+class AuditEntry(Strict):
+    """One entry of a node's audit trail.
+
+    `at` is in Unix seconds; `actor` a public nkey or `-`; `origin` the address it came from; `facts` what else is
+    known, for refusals `code` and `reason`; `left_out` how many refusals before it were not noted.
+    """
+
+    number: Annotated[int, Field(ge=1)]
+    at: float
+    actor: str
+    action: str
+    target: str | None
+    origin: str
+    outcome: Literal["ok", "refused"]
+    facts: dict[str, str | int]
+    left_out: int = 0
+
+
+class AuditPage(Strict):
+    """Entries of a node's audit trail in order; ask on with `after` the last one's number."""
+
+    node: str
+    entries: list[AuditEntry]
+
+
 class SealedKey(Strict):
     """A room key sealed to the asker: it came with the room's record `sequence`."""
 
@@ -101,7 +126,7 @@ class BlobComplete(Strict):
 
 
 class UploadView(Strict):
-    """An upload of the asker's: the next part begins at `offset`. `stored`: the blob is there, nothing is to be sent."""
+    """The asker's upload: the next part begins at `offset`. `stored`: the blob is there, nothing is to be sent."""
 
     offset: Annotated[int, Field(ge=0)]
     size: Annotated[int, Field(ge=0)]

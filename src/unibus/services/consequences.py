@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unibus.crypto.heads import Head
-from unibus.model.bodies import RoomArchive, RoomLeave, RoomRemove, RoomSetRole, UserRevoke
+from unibus.model.bodies import RoomArchive, RoomLeave, RoomRemove, RoomRetention, RoomSetRole, UserRevoke
 from unibus.model.directory import Directory
 from unibus.model.records import DIRECTORY, Record
 from unibus.model.room import Room
@@ -39,7 +39,16 @@ class Announce:
     head: Head
 
 
-Action = Cut | Withdraw | Announce
+@dataclass(frozen=True, slots=True)
+class Retain:
+    """Drop what a room no longer keeps."""
+
+    room: str
+    seconds: int | None
+    size: int | None
+
+
+Action = Retain | Cut | Withdraw | Announce
 
 
 def after_directory(record: Record, directory: Directory) -> Sequence[Action]:
@@ -57,7 +66,13 @@ def after_room(record: Record, room: Room, directory: Directory) -> Sequence[Act
     poorer = _who_may_less(record, members)
     # Who was removed hears of it too, and finds the room closed when they look.
     announce = Announce(members | poorer, record.log, record.head)
-    return (*(Withdraw(user, room.id) for user in sorted(poorer)), announce)
+    return (*(Withdraw(user, room.id) for user in sorted(poorer)), announce, *_retain(record, room))
+
+
+def _retain(record: Record, room: Room) -> Sequence[Action]:
+    if isinstance(record.body, RoomRetention):
+        return (Retain(room.id, record.body.seconds, record.body.bytes),)
+    return ()
 
 
 def _who_may_less(record: Record, members: frozenset[str]) -> frozenset[str]:
@@ -82,5 +97,7 @@ async def perform(actions: Sequence[Action], effects: BusEffects) -> None:
                 await effects.cut(user)
             case Withdraw(user, room):
                 await effects.withdraw(user, room)
+            case Retain(room, seconds, size):
+                await effects.retain(room, seconds, size)
             case Announce(users, log, head):
                 await effects.announce(users, log, head.sequence, head.hash)

@@ -22,6 +22,11 @@ def member_mark(user: str, room: str = "") -> str:
     return f"member/{user}/{room}"
 
 
+def retention_mark(room: str = "") -> str:
+    """The name of the mark that holds what `room` keeps; without a room, the prefix of all of them."""
+    return f"retention/{room}"
+
+
 class Gate:
     """Read rights on current state; implements the bus's `BusPolicy`."""
 

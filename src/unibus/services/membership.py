@@ -9,8 +9,6 @@ import hmac
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-import structlog
-
 from unibus.crypto.encoding import unb64u
 from unibus.crypto.heads import Head
 from unibus.crypto.roomkey import sealed_digest
@@ -27,19 +25,18 @@ from unibus.errors import (
     RuleBroken,
     UnibusError,
 )
-from unibus.model.bodies import RoomAdd, RoomCreate, RoomLeave, RoomRemove, RoomSetRole, UserJoin
+from unibus.model.bodies import RoomAdd, RoomCreate, RoomLeave, RoomRemove, RoomRetention, RoomSetRole, UserJoin
 from unibus.model.directory import Directory
 from unibus.model.records import DIRECTORY, Record, read_record, room_log
 from unibus.model.room import Room, check_sealed
+from unibus.services.audit import Audit
 from unibus.services.books import Books
 from unibus.services.consequences import Action, after_directory, after_room, perform
-from unibus.services.gate import member_mark
+from unibus.services.gate import member_mark, retention_mark
 from unibus.services.ports import BusEffects
 from unibus.store.port import Store
 
 CLOCK_TOLERANCE = 300  # seconds between a record's `at` and this node's clock
-
-audit = structlog.stdlib.get_logger("unibus.audit")
 
 
 class Membership:
@@ -55,6 +52,7 @@ class Membership:
         effects: BusEffects,
         clock: Callable[[], float],
         *,
+        audit: Audit,
         bootstrap: str | None,
         founded: Callable[[], None],
     ) -> None:
@@ -62,6 +60,7 @@ class Membership:
         self._store = store
         self._effects = effects
         self._clock = clock
+        self._audit = audit
         self._bootstrap = bootstrap
         self._founded = founded
         self._running: set[asyncio.Task[Head]] = set()
@@ -74,8 +73,9 @@ class Membership:
         # A header's bytes that are no UTF-8 arrive as surrogates, which only "surrogatepass" encodes.
         given = token.encode("utf-8", "surrogatepass")
         if self._bootstrap is None or not hmac.compare_digest(given, self._bootstrap.encode()):
-            audit.warning("refused", action="bus.create", code=BootstrapRefused.code)
-            raise BootstrapRefused
+            refusal = BootstrapRefused()
+            self._audit.refused("bus.create", refusal, actor="-")
+            raise refusal
         record = read_record(raw)
         return await self._audited(record.signer, record, self._append_genesis(record))
 
@@ -111,10 +111,20 @@ class Membership:
 
     async def _audited(self, actor: str, record: Record, work: Coroutine[Any, Any, Head]) -> Head:
         # The audit line is the task's too: hanging up must not keep an append out of it.
-        task = asyncio.create_task(_audit(actor, record, work), name=f"append {record.log}")
+        task = asyncio.create_task(self._audit_work(actor, record, work), name=f"append {record.log}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
+
+    async def _audit_work(self, actor: str, record: Record, work: Coroutine[Any, Any, Head]) -> Head:
+        target = getattr(record.body, "user", None) or getattr(record.body, "invite", None)
+        try:
+            head = await work
+        except UnibusError as error:
+            self._audit.refused(record.type, error, actor=actor, target=target, log=record.log)
+            raise
+        await self._audit.done(record.type, actor=actor, target=target, log=record.log, sequence=record.sequence)
+        return head
 
     async def close(self) -> None:
         """Wait for the appends that have begun."""
@@ -204,17 +214,6 @@ def _directory_moved(directory: Directory) -> HeadConflict:
     )
 
 
-async def _audit(actor: str, record: Record, work: Coroutine[Any, Any, Head]) -> Head:
-    facts = {"actor": actor, "action": record.type, "log": record.log, "sequence": record.sequence}
-    try:
-        head = await work
-    except UnibusError as error:
-        audit.warning("refused", **facts, code=error.code, reason=error.message)
-        raise
-    audit.info("appended", **facts, target=getattr(record.body, "user", None))
-    return head
-
-
 def _check_sealed_keys(state: Room, record: Record, sealed: Mapping[str, bytes], directory: Directory) -> None:
     check_sealed(state, record, sealed, directory)
     if any(len(key) != SEALED_BYTES for key in sealed.values()):
@@ -232,6 +231,9 @@ def _marks(record: Record, state: Room) -> dict[str, bytes | None]:
             return {member_mark(user, state.id): role.encode()}
         case RoomRemove(user=user):
             return {member_mark(user, state.id): None}
+        case RoomRetention() as body:
+            kept = body.model_dump_json().encode() if body.seconds or body.bytes else None
+            return {retention_mark(state.id): kept}
         case RoomLeave(successor=successor):
             left: dict[str, bytes | None] = {member_mark(record.signer, state.id): None}
             return left | ({member_mark(successor, state.id): b"owner"} if successor else {})

@@ -38,3 +38,9 @@ class BusEffects(Protocol):
 
     async def cut(self, user: str) -> None:
         """Cut `user` off now: every delivery and every connection, approved or still being approved."""
+
+    async def retain(self, room: str, seconds: int | None, size: int | None) -> None:
+        """Drop the room's messages that are older than `seconds`, and the oldest above `size` bytes; None is no limit.
+
+        What cannot be dropped now is dropped when this is asked again.
+        """

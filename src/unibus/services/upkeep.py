@@ -6,10 +6,14 @@ from collections.abc import Callable
 import structlog
 
 from unibus.errors import StorageUnavailable
+from unibus.model.bodies import RoomRetention
 from unibus.services.blobs import Blobs
+from unibus.services.gate import retention_mark
+from unibus.services.ports import BusEffects
 from unibus.store.port import Store
 
 EVERY = 60.0  # seconds
+PAGE = 500
 SWEEP_EVERY = 3600.0  # seconds
 
 log = structlog.stdlib.get_logger("unibus.upkeep")
@@ -33,6 +37,20 @@ async def sweep_blobs(blobs: Blobs) -> None:
         except StorageUnavailable as error:
             log.warning("blobs not swept", reason=error.message)
         await asyncio.sleep(SWEEP_EVERY)
+
+
+async def drop_old_messages(store: Store, effects: BusEffects) -> None:
+    """Have the bus drop what rooms with a retention no longer keep, once a minute, without end."""
+    while True:
+        await asyncio.sleep(EVERY)
+        after = ""
+        try:
+            while page := await store.marks(retention_mark(), after, PAGE):
+                for after, kept in page:
+                    limits = RoomRetention.model_validate_json(kept)
+                    await effects.retain(after.removeprefix(retention_mark()), limits.seconds, limits.bytes)
+        except StorageUnavailable as error:
+            log.warning("old messages not dropped", reason=error.message)
 
 
 async def watch_loop(report: Callable[[float], object]) -> None:

@@ -30,8 +30,9 @@ def primary_code(error: BaseException) -> int:
 
 def unavailable(error: sqlite3.Error) -> StorageUnavailable:
     """The error to raise in place of SQLite's own."""
-    name = getattr(error, "sqlite_errorname", type(error).__name__)
-    return StorageUnavailable(_CAUSES.get(primary_code(error), f"the store failed with {name}: see the daemon's log"))
+    number = getattr(error, "sqlite_errorcode", 0)
+    unknown = f"the store failed with sqlite error {number}: report it with this number"
+    return StorageUnavailable(_CAUSES.get(primary_code(error), unknown))
 
 
 class Condition:

@@ -1,0 +1,154 @@
+"""Fetching a blob into a file: opened chunk by chunk, resumed after a cut, and named only when all of it is right.
+
+Until then it lies beside its place under a name that begins with a dot; after a cut it stays there, so that the next
+attempt goes on, and what was altered in between is noticed by the hash. Never writes over a file that is there.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import aiohttp
+
+from unibus.client.api import ControlApi
+from unibus.client.backoff import delays
+from unibus.client.blob_manifests import Blob
+from unibus.client.blob_upload import PATIENCE, Progress, blob_path
+from unibus.crypto.blobs import CHUNK, Opener, seal_chunks, sealed_size
+from unibus.crypto.encoding import b64u
+from unibus.errors import BlobInvalid, InvalidInput, NonceReplayed, Unreachable
+
+GATHER = 2**20
+_READ = 128 * CHUNK
+_STREAM_SECONDS = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=60.0)
+
+
+class Download:
+    """What has come of one blob: `position` is how many sealed bytes. Blocks: call it in a thread."""
+
+    def __init__(self, blob: Blob, descriptor: int) -> None:
+        self._blob = blob
+        self._descriptor = descriptor
+        self._hasher = sha256()
+        self.size = sealed_size(blob.size)
+        self.position = 0
+        self._written = 0
+        self._opener = Opener(blob.key)
+
+    def take_up(self) -> None:
+        """Go on after the whole chunks that an earlier attempt left: sealed again, they give the same bytes to hash."""
+        there = os.fstat(self._descriptor).st_size
+        kept = min(there, max(0, self._blob.size - 1)) // CHUNK * CHUNK
+        os.ftruncate(self._descriptor, kept)
+        while self._written < kept:
+            plain = os.pread(self._descriptor, min(_READ, kept - self._written), self._written)
+            whole = plain[: len(plain) // CHUNK * CHUNK]
+            sealed = seal_chunks(self._blob.key, whole, self._written // CHUNK, ends=False)
+            self._hasher.update(sealed)
+            self._written += len(whole)
+            self.position += len(sealed)
+        self._opener = Opener(self._blob.key, kept // CHUNK)
+
+    def add(self, data: bytes) -> None:
+        """Take the next sealed bytes. Raises BlobInvalid, InvalidInput when the disk does not take them."""
+        self.position += len(data)
+        if self.position > self.size:
+            raise BlobInvalid("the server sends more than the blob: it was extended")
+        self._hasher.update(data)
+        self._write(self._opener.update(data))
+
+    def finish(self) -> None:
+        """All has come. Raises BlobInvalid when it is not the blob."""
+        self._write(self._opener.finish())
+        if b64u(self._hasher.digest()) != self._blob.id or self._written != self._blob.size:
+            raise BlobInvalid("what came is not the blob of that id, though it is sealed with its key")
+        os.fsync(self._descriptor)
+
+    def _write(self, plain: bytes) -> None:
+        view = memoryview(plain)
+        try:
+            while view:
+                written = os.pwrite(self._descriptor, view, self._written)
+                view, self._written = view[written:], self._written + written
+        except OSError as error:
+            raise InvalidInput(f"cannot write the blob: {(error.strerror or str(error)).lower()}") from error
+
+
+async def fetch(api: ControlApi, room: str, blob: Blob, path: Path, progress: Progress) -> None:
+    """Fetch `blob` to `path`. Raises BlobInvalid, InvalidInput (what is at `path`), Unreachable, NotFound."""
+    partial = path.with_name(f".{path.name[:120]}.{blob.id[:16]}.part")
+    with _beside(path, partial) as descriptor:
+        download = Download(blob, descriptor)
+        try:
+            await asyncio.to_thread(download.take_up)
+            await _receive(api, room, blob, download, progress)
+            await asyncio.to_thread(download.finish)
+        except BlobInvalid:
+            partial.unlink()
+            raise
+        _give_name(partial, path)
+
+
+@contextlib.contextmanager
+def _beside(path: Path, partial: Path) -> Iterator[int]:
+    if os.path.lexists(path):
+        raise InvalidInput(f"there is a {path} already: it is kept; name another place")
+    try:
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise InvalidInput(f"cannot write beside {path}: {(error.strerror or str(error)).lower()}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield descriptor
+    except BlockingIOError as error:
+        raise InvalidInput(f"another program fetches this blob to {path} now") from error
+    finally:
+        os.close(descriptor)
+
+
+def _give_name(partial: Path, path: Path) -> None:
+    try:
+        os.link(partial, path)  # unlike a rename, this never replaces what somebody put there meanwhile
+    except OSError as error:
+        raise InvalidInput(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+    partial.unlink()
+
+
+async def _receive(api: ControlApi, room: str, blob: Blob, download: Download, progress: Progress) -> None:
+    loop = asyncio.get_running_loop()
+    moved, reached, pauses = loop.time(), download.position, delays()
+    progress(download.position, download.size)
+    while download.position < download.size:
+        try:
+            await _stream(api, room, blob, download, progress)
+        except (Unreachable, NonceReplayed):
+            if download.position > reached:
+                moved, reached, pauses = loop.time(), download.position, delays()
+            if loop.time() - moved > PATIENCE:
+                raise
+            await asyncio.sleep(next(pauses))
+
+
+async def _stream(api: ControlApi, room: str, blob: Blob, download: Download, progress: Progress) -> None:
+    start = download.position
+    headers = {"Range": f"bytes={start}-", "If-Range": f'"{blob.id}"'}
+    target = blob_path(room, blob.id)
+    async with api.exchange("GET", target, headers=headers, patience=_STREAM_SECONDS) as response:
+        shown = response.headers.get("Content-Range", "").partition("/")[0]
+        if response.status != 206 or shown != f"bytes {start}-{download.size - 1}":
+            raise BlobInvalid("the server sends another part of the blob than it was asked for")
+        gathered = bytearray()
+        async for data in response.content.iter_any():
+            gathered += data
+            if len(gathered) >= GATHER:
+                await asyncio.to_thread(download.add, bytes(gathered))
+                gathered.clear()
+                progress(download.position, download.size)
+        await asyncio.to_thread(download.add, bytes(gathered))
+        progress(download.position, download.size)
+    if download.position < download.size:
+        raise BlobInvalid("the blob is cut short: the server ended before its last chunk")

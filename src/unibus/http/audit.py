@@ -1,0 +1,56 @@
+"""The HTTP side of the audit trail: where requests come from, each refusal noted once, and the route that reads it."""
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from unibus.errors import UnibusError
+from unibus.http.api import answer, number
+from unibus.http.auth import Authenticator
+from unibus.model.wire import PAGE, AuditPage
+from unibus.services.audit import ACTOR, ORIGIN, Audit
+from unibus.services.gate import Gate
+
+LONGEST_WAIT = 25  # seconds that a reader may wait for the next entry
+
+
+def audit_middleware(audit: Audit) -> Middleware:
+    """Notes where a request comes from, and every refusal; goes inside the middleware that makes problems of errors."""
+
+    @web.middleware
+    async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
+        ORIGIN.set(request.remote or "-")
+        ACTOR.set("-")
+        try:
+            return await handler(request)
+        except UnibusError as error:
+            if error.status < 500:
+                resource = request.match_info.route.resource
+                where = resource.canonical if resource is not None else "none"
+                audit.refused(f"{request.method} {where}", error, actor=ACTOR.get())
+            raise
+
+    return note
+
+
+class AuditApi:
+    """Reading the trail, for admins."""
+
+    def __init__(self, authenticator: Authenticator, gate: Gate, audit: Audit, node: str) -> None:
+        self._authenticator = authenticator
+        self._gate = gate
+        self._audit = audit
+        self._node = node
+
+    def routes(self) -> list[web.RouteDef]:
+        """The route, for `Application.add_routes`."""
+        return [web.get("/v1/audit", self.read)]
+
+    async def read(self, request: web.Request) -> web.Response:
+        caller = await self._authenticator.authenticate(request)
+        self._gate.admin(caller.user)
+        after, limit = number(request.query, "after", 0, 2**53), max(1, number(request.query, "limit", PAGE, PAGE))
+        wait = number(request.query, "wait", 0, LONGEST_WAIT)
+        if wait:
+            await self._audit.wait(after, wait)
+            self._gate.admin(caller.user)  # a right may end while one waits
+        return answer(AuditPage(node=self._node, entries=await self._audit.read(after, limit)))

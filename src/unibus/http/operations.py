@@ -1,0 +1,148 @@
+"""One declaration for each route: what it takes, what it answers, how it refuses. Routes and description are made of it.
+
+A declaration stands beside its handler. What the handler does otherwise, the tests find by asking the real daemon all that
+the description allows.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import wraps
+
+from aiohttp import hdrs, web
+from pydantic import BaseModel
+
+from unibus.errors import (
+    AnswerTimeout,
+    ConnectionsExhausted,
+    HeadersTooLarge,
+    InvalidInput,
+    InviteUnknown,
+    NonceReplayed,
+    NotAUser,
+    RateLimited,
+    RequestTimeout,
+    SignatureInvalid,
+    SignatureMissing,
+    SignatureStale,
+    StorageUnavailable,
+    TargetTooLong,
+    TooLarge,
+    UnibusError,
+    WrongBus,
+)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Problems = tuple[type[UnibusError], ...]
+
+_ANY: Problems = (UnibusError, TargetTooLong, HeadersTooLarge, RateLimited, ConnectionsExhausted, AnswerTimeout)
+_BODY: Problems = (InvalidInput, TooLarge, RequestTimeout)
+_SIGNED: Problems = (
+    SignatureMissing,
+    SignatureInvalid,
+    SignatureStale,
+    NonceReplayed,
+    WrongBus,
+    InvalidInput,
+    TooLarge,
+    StorageUnavailable,
+)
+
+
+class Asker(Enum):
+    """Who may ask, and so how a request proves itself."""
+
+    ANYBODY = "anybody"
+    FOUNDER = "founder"
+    INVITED = "invited"
+    USER = "user"
+
+    @property
+    def problems(self) -> Problems:
+        """How the proof may fail."""
+        match self:
+            case Asker.USER:
+                return (*_SIGNED, NotAUser)
+            case Asker.INVITED:
+                return (*_SIGNED, InviteUnknown)
+            case _:
+                return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A part of the address, or a header, that the handler reads. `form` is a JSON schema."""
+
+    name: str
+    place: str
+    text: str
+    form: Mapping[str, object]
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is answered when all is well. `body` is a model, or the media type of what has none."""
+
+    status: int
+    text: str
+    body: type[BaseModel] | str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method on one path, for `asker`.
+
+    `takes` is the body's model or media type, `problems` are the refusals beside those that go without saying. `head`
+    lets HEAD ask too. `moves_blobs`: the time depends on sizes, and is bounded by what a block may take.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    asker: Asker
+    answers: Sequence[Answer]
+    takes: type[BaseModel] | str | None = None
+    parameters: Sequence[Parameter] = ()
+    problems: Problems = ()
+    head: bool = False
+    moves_blobs: bool = False
+
+    @property
+    def name(self) -> str:
+        """The handler's name, which is unique."""
+        return self.handler.__name__
+
+    @property
+    def text(self) -> str:
+        """What it does: the handler's docstring."""
+        return inspect.getdoc(self.handler) or ""
+
+    def all_problems(self) -> Problems:
+        """Every refusal that a handler, or what stands before it, may answer with."""
+        body = _BODY if self.takes else ()
+        return tuple(dict.fromkeys((*_ANY, *self.asker.problems, *body, *self.problems)))
+
+
+def route(operation: Operation, seconds: float) -> web.RouteDef:
+    """The route that serves `operation`, for at most `seconds` unless it moves blobs."""
+    handler = operation.handler if operation.moves_blobs else _within(seconds, operation.handler)
+    options = {"allow_head": operation.head} if operation.method == hdrs.METH_GET else {}
+    return web.RouteDef(operation.method, operation.path, handler, options)
+
+
+def _within(seconds: float, handler: Handler) -> Handler:
+    @wraps(handler)
+    async def timed(request: web.Request) -> web.StreamResponse:
+        try:
+            async with asyncio.timeout(seconds) as clock:
+                return await handler(request)
+        except TimeoutError:
+            if not clock.expired():
+                raise
+            raise AnswerTimeout(f"this took longer than {seconds:g} s; ask again, it may have been done") from None
+
+    return timed

@@ -1,0 +1,228 @@
+"""Blobs in files: implements `unibus.store.blob_port.BlobStore` for one node.
+
+Memory stays the same whatever the size of a blob: one block a transfer. All that waits for the disk runs in threads; a
+step that has begun there ends before anything else touches the same upload, also when who asked for it is gone.
+Must never give out a byte of an upload, nor take one of a part whose sender was overtaken.
+"""
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from unibus.crypto.encoding import b64u
+from unibus.errors import DigestMismatch, NotFound, StartRefused, StorageUnavailable, TooLarge, UploadConflict
+from unibus.store.blob_layout import BLOCK, BlobLayout, descriptor_of, hash_data, write_block
+from unibus.store.blob_port import Held, Place, Upload
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+GONE = "there is no such upload of yours: begin it again"
+
+
+def _refusal(error: OSError) -> StorageUnavailable:
+    if error.errno in _FULL:
+        return StorageUnavailable("the disk is full: free some space and try again, no restart is needed")
+    return StorageUnavailable("the disk refuses to read or write blobs: see the daemon's log and the system's")
+
+
+async def _in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`work` in a thread, waited for to its end even when cancelled: its descriptor must not be closed under it."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+    except OSError as error:
+        raise _refusal(error) from error
+
+
+class _Going:
+    """An upload that this process has touched: the hash of what counts, and whose turn it is to send."""
+
+    __slots__ = ("hasher", "lock", "received", "size", "turn")
+
+    def __init__(self, size: int, received: int, hasher: "_Hash | None") -> None:
+        self.size = size
+        self.received = received
+        self.hasher = hasher
+        self.turn = 0
+        self.lock = asyncio.Lock()
+
+
+class FileBlobs:
+    """Uploads and blobs below one directory. Made by `open`."""
+
+    def __init__(self, layout: BlobLayout) -> None:
+        self._layout = layout
+        self._going: dict[Place, _Going] = {}
+        self._making = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, path: Path) -> "FileBlobs":
+        """The blobs below `path`, made if need be. Raises StartRefused."""
+        layout = BlobLayout(path)
+        try:
+            await _in_thread(layout.prepare)
+        except StorageUnavailable as error:
+            raise StartRefused(f"cannot keep blobs in {path}: {error.__cause__}; mend it first") from error
+        return cls(layout)
+
+    async def begin(self, place: Place, size: int) -> Upload:
+        """See `BlobStore.begin`."""
+        async with self._making:
+            found = await self.upload(place)
+            if found is None:
+                await _in_thread(self._layout.begin, place, size)
+                self._going[place] = _Going(size, 0, sha256())
+                return Upload(place, size, 0, 0.0)
+        if found.size != size:
+            raise UploadConflict(f"this upload was begun with {found.size} bytes: give it up first", offset=0)
+        return found
+
+    async def upload(self, place: Place) -> Upload | None:
+        """See `BlobStore.upload`."""
+        return await _in_thread(self._layout.upload, place)
+
+    async def receive(self, place: Place, offset: int, blocks: AsyncIterator[bytes]) -> Upload:
+        """See `BlobStore.receive`."""
+        going = await self._find_going(place)
+        async with going.lock:
+            if offset != going.received:
+                raise UploadConflict(f"the upload goes on at {going.received}", offset=going.received)
+            going.turn += 1
+            turn = going.turn
+            with descriptor_of(await self._open(place)) as descriptor:
+                hasher = (await self._hash(going, descriptor)).copy()
+        try:
+            position = await self._take(place, going, turn, hasher, blocks)
+        except StorageUnavailable:
+            await self.abandon(place)
+            raise
+        async with going.lock:
+            self._check_turn(going, turn)
+            await _in_thread(self._layout.received, place, going.size, position)
+            going.received, going.hasher = position, hasher
+        return Upload(place, going.size, position, 0.0)
+
+    async def _take(self, place: Place, going: _Going, turn: int, hasher: "_Hash", blocks: AsyncIterator[bytes]) -> int:
+        position = going.received
+        with descriptor_of(await self._open(place)) as descriptor:
+            async for block in blocks:
+                async with going.lock:
+                    self._check_turn(going, turn)
+                    if position + len(block) > going.size:
+                        raise TooLarge(f"the part goes beyond the upload's {going.size} bytes")
+                    await _in_thread(write_block, descriptor, block, position, hasher)
+                position += len(block)
+        return position
+
+    async def finish(self, place: Place, note: bytes, stored_at: int) -> Held:
+        """See `BlobStore.finish`."""
+        going = await self._find_going(place)
+        async with going.lock:
+            if going.received != going.size:
+                raise UploadConflict(f"the upload goes on at {going.received}", offset=going.received)
+            going.turn += 1
+            with descriptor_of(await self._open(place)) as descriptor:
+                hasher = await self._hash(going, descriptor)
+            right = b64u(hasher.digest()) == place.blob
+            found = await self.find(place.scope, place.blob)
+            if found is None and right:
+                found = Held(place, going.size, note, stored_at)
+                try:
+                    async with self._making:
+                        await _in_thread(self._layout.publish, found)
+                except StorageUnavailable:
+                    await self._drop(place)
+                    raise
+                self._going.pop(place, None)
+            else:
+                await self._drop(place)
+        if found is None or not right:
+            raise DigestMismatch("the bytes that came do not have the hash that is the blob's id: send them again")
+        return found
+
+    async def abandon(self, place: Place) -> bool:
+        """See `BlobStore.abandon`."""
+        going = self._going.get(place)
+        if going is None:
+            return await self._drop(place)
+        async with going.lock:
+            going.turn += 1
+            return await self._drop(place)
+
+    async def find(self, scope: str, blob: str) -> Held | None:
+        """See `BlobStore.find`."""
+        return await _in_thread(self._layout.find, scope, blob)
+
+    async def page(self, scope: str, after: str, limit: int) -> list[Held]:
+        """See `BlobStore.page`."""
+
+        def look() -> list[Held]:
+            names = [name for name in self._layout.names(scope) if name > after][:limit]
+            return [held for name in names if (held := self._layout.find(scope, name)) is not None]
+
+        return await _in_thread(look)
+
+    async def read(self, scope: str, blob: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+        """See `BlobStore.read`."""
+        try:
+            opened = await _in_thread(self._layout.open_held, scope, blob)
+        except StorageUnavailable as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise NotFound("there is no such blob for you") from error
+            raise
+        with descriptor_of(opened) as descriptor:
+            while start < stop:
+                block = await _in_thread(os.pread, descriptor, min(BLOCK, stop - start), start)
+                if not block:
+                    raise StorageUnavailable("a blob is shorter on disk than it was: restore it from a backup")
+                yield block
+                start += len(block)
+
+    async def remove(self, scope: str, blob: str) -> Held | None:
+        """See `BlobStore.remove`."""
+        found = await self.find(scope, blob)
+        return found if found is not None and await _in_thread(self._layout.drop_held, scope, blob) else None
+
+    async def survey(self) -> tuple[Collection[Upload], Collection[Held]]:
+        """See `BlobStore.survey`."""
+        return await _in_thread(lambda: (list(self._layout.uploads()), list(self._layout.held())))
+
+    async def _find_going(self, place: Place) -> _Going:
+        if place not in self._going:
+            found = await self.upload(place)
+            if found is None:
+                raise NotFound(GONE)
+            self._going.setdefault(place, _Going(found.size, found.received, None))
+        return self._going[place]
+
+    async def _open(self, place: Place) -> int:
+        try:
+            return await _in_thread(self._layout.open_data, place)
+        except StorageUnavailable as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise NotFound(GONE) from error
+            raise
+
+    async def _hash(self, going: _Going, descriptor: int) -> "_Hash":
+        if going.hasher is None:
+            going.hasher = await _in_thread(hash_data, descriptor, going.received)
+        return going.hasher
+
+    async def _drop(self, place: Place) -> bool:
+        self._going.pop(place, None)
+        return await _in_thread(self._layout.drop_upload, place)
+
+    def _check_turn(self, going: _Going, turn: int) -> None:
+        if going.turn != turn:
+            raise UploadConflict("another request sends this upload now", offset=going.received)

@@ -1,0 +1,83 @@
+"""The port of what keeps blobs: bytes named by their hash, within a scope, with a note that somebody else reads.
+
+A blob store never knows rooms, users or keys. An upload belongs to one owner and is seen by nobody else; only when
+all its bytes are there, have the hash that they were announced under and are on disk does it become a blob, in one
+step.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+class Place(NamedTuple):
+    """Where an upload goes: the scope, the blob's id (base64url of its SHA-256), and who owns it."""
+
+    scope: str
+    blob: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload: `received` of `size` bytes are there for good. `touched` is when it last grew, in Unix seconds."""
+
+    place: Place
+    size: int
+    received: int
+    touched: float
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A whole blob. `note` is what its owner left with it; `stored_at` is in Unix seconds."""
+
+    place: Place
+    size: int
+    note: bytes
+    stored_at: int
+
+
+class BlobStore(Protocol):
+    """Uploads and blobs. All methods raise StorageUnavailable when the disk does not serve.
+
+    An upload that the disk refused to take more of is dropped before that is said: a full disk keeps nothing of it.
+    """
+
+    async def begin(self, place: Place, size: int) -> Upload:
+        """Begin an upload of `size` bytes or find it again. Raises UploadConflict if it was begun with another size."""
+
+    async def upload(self, place: Place) -> Upload | None:
+        """The upload, or None."""
+
+    async def receive(self, place: Place, offset: int, blocks: AsyncIterator[bytes]) -> Upload:
+        """Take the next bytes. They count when `blocks` has ended without an error, else it is as if none had come.
+
+        Of two at once, the later one goes on and the earlier one ends. Raises NotFound without an upload,
+        UploadConflict (with the right `offset`) for any other offset than where it ended, TooLarge beyond its size.
+        """
+
+    async def finish(self, place: Place, note: bytes, stored_at: int) -> Held:
+        """Make the upload a blob, durably, and return it; the one that was there first, if there is one.
+
+        Raises NotFound without an upload, UploadConflict when bytes are missing, DigestMismatch when they are not those
+        of the id; the upload is gone then.
+        """
+
+    async def abandon(self, place: Place) -> bool:
+        """Drop an upload; whether there was one."""
+
+    async def find(self, scope: str, blob: str) -> Held | None:
+        """The blob, or None."""
+
+    async def page(self, scope: str, after: str, limit: int) -> list[Held]:
+        """Up to `limit` blobs of a scope whose ids sort after `after`, sorted."""
+
+    def read(self, scope: str, blob: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+        """The blob's bytes from `start` up to, and without, `stop`, in blocks. Raises NotFound."""
+
+    async def remove(self, scope: str, blob: str) -> Held | None:
+        """Remove a blob; what was removed, or None."""
+
+    async def survey(self) -> tuple[Collection[Upload], Collection[Held]]:
+        """All that is there. Also clears away what a crash left of what was being removed."""

@@ -1,0 +1,138 @@
+"""`unibus send` and `unibus tail`: what goes in comes out, all of it, once, in order, and harmless to look at."""
+
+import base64
+import os
+import subprocess
+
+import pytest
+
+from tests.cli.commands import UNIBUS, Person, interrupt
+
+
+def test_one_message_there_and_back(ada: Person, room: str) -> None:
+    assert ada.does("send", room, "hello", "there") == "sent 1.0\n"
+    (line,) = ada.does("tail", room, "--since", "start", "--count", "1").splitlines()
+    assert line[8:] == "  ada  hello there"
+    (message,) = ada.values("tail", room, "--since", "start", "--count", "1")
+    assert message["position"] == "1.0"
+    assert message["text"] == "hello there"
+    assert message["handle"] == "ada"
+    assert message["sender"] == ada.values("identity", "show")[0]["user"]
+
+
+def test_a_thousand_lines_arrive_in_order(ada: Person, room: str) -> None:
+    lines = [f"line {number} é" for number in range(1000)]
+    (sent,) = ada.values("send", room, stdin="\n".join(lines).encode())
+    assert (sent["room"], sent["sent"]) == (room, 1000)
+    got = ada.values("tail", room, "--since", "start", "--count", "1000")
+    assert [message["text"] for message in got] == lines
+    middle = got[499]["position"]
+    rest = ada.values("tail", room, "--since", middle, "--count", "500")
+    assert [message["text"] for message in rest] == lines[500:]
+
+
+def test_lines_go_out_as_they_come(ada: Person, room: str) -> None:
+    sending = ada.start("send", room)
+    reading = ada.start("tail", room, "--since", "start", "--count", "1")
+    assert sending.stdin is not None
+    sending.stdin.write(b"the first\n")
+    sending.stdin.flush()
+    assert ada.end(reading).out.endswith("the first\n")  # while the sender still waits for a second line
+    assert ada.end(sending).out == "sent 1.0\n"
+
+
+def test_nothing_to_send_is_said(ada: Person, room: str) -> None:
+    assert ada.does("send", room) == "nothing to send\n"
+    assert ada.values("send", room) == [{"room": room, "sent": 0, "position": None}]
+
+
+def test_a_file_can_be_sent(ada: Person, room: str) -> None:
+    path = ada.write("lines.txt", "one\ntwo\n")
+    with path.open("rb") as file:
+        ran = subprocess.run(
+            [UNIBUS, "send", room],
+            stdin=file,
+            env=ada.environment,
+            capture_output=True,
+            check=True,
+        )
+    assert ran.stdout == b"sent 2 messages, the last at 1.1\n"
+
+
+@pytest.mark.parametrize("since", ["yesterday", "1", "-1.0", "９.0"])
+def test_a_position_that_is_none_is_refused(ada: Person, since: str) -> None:
+    said = ada.refused("tail", "any", "--since", since)
+    assert said.startswith("a position looks like 17.0, not ")
+
+
+def test_a_message_that_is_too_large_is_refused_and_the_ones_before_it_are_not_lost(ada: Person, room: str) -> None:
+    ran = ada.run("send", room, stdin=b"before\n" + b"x" * 2_000_000 + b"\nafter\n")
+    assert ran.status == 1
+    assert ran.out == ""
+    first, second = ran.err.splitlines()
+    assert first == "1 of the messages before this are stored"
+    assert second.startswith("unibus: a message is at most ")
+    assert ada.does("tail", room, "--since", "start", "--count", "1").endswith("  ada  before\n")
+
+
+def test_messages_never_control_the_terminal(ada: Person, room: str) -> None:
+    hostile = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202eabc\u2028\rada: gone\x7f\\"
+    ada.does("send", room, hostile)
+    line = ada.does("tail", room, "--since", "start", "--count", "1")
+    assert line.endswith("  ada  \\x1b]0;owned\\x07\\x1b[2J\\x9b31m\\u202eabc\\u2028\\rada: gone\\x7f\\\n")
+    raw = ada.does("--json", "tail", room, "--since", "start", "--count", "1")
+    assert raw.removesuffix("\n").isprintable()
+    assert ada.values("tail", room, "--since", "start", "--count", "1")[0]["text"] == hostile
+
+
+def test_bytes_that_are_no_text_come_back_as_they_were(ada: Person, room: str) -> None:
+    ada.does("send", room, b"\xff\x80")
+    ada.does("send", room, stdin=b"\x00\xff\n")
+    first, second = ada.values("tail", room, "--since", "start", "--count", "2")
+    assert (base64.b64decode(first["base64"]), base64.b64decode(second["base64"])) == (b"\xff\x80", b"\x00\xff")
+    assert "text" not in first
+
+
+def test_ctrl_c_ends_a_tail_quietly(ada: Person, room: str) -> None:
+    ada.does("send", room, "a sign that it reads")
+    process = ada.start("tail", room, "--since", "start")
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    interrupt(process)
+    ran = ada.end(process)
+    assert (ran.status, ran.out, ran.err) == (130, "", "")
+
+
+def test_ctrl_c_ends_a_send_that_waits_for_input(ada: Person, room: str) -> None:
+    process = ada.start("send", room)
+    assert process.stdin is not None
+    process.stdin.write(b"a line\n")
+    process.stdin.flush()
+    ada.does("tail", room, "--since", "start", "--count", "1")
+    interrupt(process)
+    process.stdin = None  # left open: what ends it is the signal, not the end of its input
+    ran = ada.end(process)
+    assert (ran.status, ran.out, ran.err) == (130, "", "")
+
+
+def test_a_reader_that_goes_away_is_no_error(ada: Person, room: str) -> None:
+    ada.does("send", room, stdin=b"".join(b"line %d\n" % number for number in range(5000)))
+    process = ada.start("tail", room, "--since", "start")
+    assert process.stdout is not None
+    assert process.stdout.readline().endswith(b"line 0\n")
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.wait(30) == 141
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.stdin is not None
+    process.stdin.close()
+
+
+def test_a_full_disk_is_said_in_one_line(ada: Person) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        ran = ada.end(ada.start("user", "list", stdout=full))
+    finally:
+        os.close(full)
+    assert (ran.status, ran.err) == (74, "unibus: no space left on device\n")

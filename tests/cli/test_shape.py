@@ -1,0 +1,68 @@
+"""The command line as such: help, usage errors, exit statuses; and the demo."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import Person
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> Person:
+    return Person(tmp_path / "home")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["-h"], ["room", "--help"], ["user", "--help"], ["identity", "--help"], ["send", "--help"]],
+)
+def test_help_is_there_for_everything(person: Person, arguments: list[str]) -> None:
+    begun = time.perf_counter()
+    out = person.does(*arguments)
+    print(f"{' '.join(arguments)}: {(time.perf_counter() - begun) * 1000:.0f} ms")  # noqa: T201 - to be looked at
+    assert out.startswith("Usage: unibus ")
+
+
+def test_every_command_has_its_line_in_the_help(person: Person) -> None:
+    out = person.does("--help")
+    for name in ("demo", "health", "identity", "init", "join", "room", "send", "tail", "user"):
+        assert f"\n  {name} " in out
+        assert person.does(name, "--help").startswith(f"Usage: unibus {name}")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["--nonsense"],
+        ["room", "nonsense"],
+        ["send"],
+        ["tail", "ops", "--count", "0"],
+        ["user", "add", "x"],
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(person: Person, arguments: list[str]) -> None:
+    assert person.refused(*arguments, status=2)
+
+
+def test_no_command_shows_the_help(person: Person) -> None:
+    ran = person.run()
+    assert ran.status == 2
+    assert ran.err.startswith("Usage: unibus ")
+
+
+def test_the_version_is_told(person: Person) -> None:
+    assert person.does("--version").startswith("unibus, version ")
+
+
+def test_the_demo_holds_and_leaves_nothing(person: Person, tmp_path: Path) -> None:
+    tmp = tmp_path / "tmp"
+    tmp.mkdir()
+    person.environment["TMPDIR"] = str(tmp)
+    steps = person.values("demo")
+    assert all(step["held"] for step in steps)
+    assert [step["step"] for step in steps] == list(range(1, len(steps) + 1))
+    assert steps[-1]["text"] == "the daemon and its nats-server have ended"
+    assert list(tmp.iterdir()) == []
+    assert list(person.home.iterdir()) == []

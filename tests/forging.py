@@ -5,6 +5,7 @@ Every signature here holds; only what is signed is wrong. Shared by the tests an
 
 import struct
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -94,4 +95,4 @@ def frame(
     info = transcript("unibus frame key v1", epoch.bus, epoch.room, epoch.number, signer.user)
     cipher = AESGCM(HKDF(SHA256(), 32, session, info).derive(room_key))
     sealed = cipher.encrypt(counter.to_bytes(12, "big"), plaintext, bound)
-    return head + sealed + signer.signing.sign(bound + sealed)
+    return head + sealed + signer.signing.sign(transcript("unibus frame signature v1", sha256(bound + sealed).digest()))

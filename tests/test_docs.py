@@ -20,8 +20,9 @@ from unibus.client import judge
 from unibus.crypto import frames, httpsig, jws, sealing
 from unibus.crypto.encoding import transcript
 from unibus.errors import BY_CODE, UnibusError
-from unibus.http import api, body, site
+from unibus.http import api
 from unibus.http.auth import Authenticator
+from unibus.http.limits import BURST_SECONDS, Limits
 from unibus.model import bodies, subjects, wire
 from unibus.model.names import room_name_stands
 from unibus.model.problem import from_problem, to_problem
@@ -29,6 +30,7 @@ from unibus.services import gate, membership
 from unibus.services.ports import Grants
 
 ROOT = Path(__file__).parent.parent
+LIMITS = Limits()
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")])
 
@@ -91,7 +93,7 @@ async def test_every_route_stands_in_the_table_of_routes_and_no_other(tmp_path: 
     async with running(tmp_path / "unibus.db") as node:
         users = Authenticator(node.store, bus_id=node.reading.bus_id, is_user=lambda _: False, clock=time.time)
         served = api.Api(users, users, node.membership, node.reading, node.gate, lambda: (None, 4250), time.time)
-        routes = [f"{route.method} {route.path}" for route in served.routes()]
+        routes = [f"{route.method} {route.path}" for route in served.operations()]
     assert [row[0].strip("`") for row in rows("Routes") if row[0].startswith(("`GET", "`POST"))] == routes
 
 
@@ -164,12 +166,20 @@ def test_the_example_of_a_signed_request_is_that_of_the_vectors() -> None:
     [
         ("record", f"{jws.MAX_BYTES:,} bytes"),
         ("card in a record", "4,096 characters"),
-        ("body with a record", f"{api.RECORD_BODY:,} bytes"),
-        ("body with a record and sealed keys", f"{api.SEALED_BODY:,} bytes, 10,000 sealed keys"),
+        ("body with a record", f"{LIMITS.record_body:,} bytes"),
+        ("body with a record and sealed keys", f"{LIMITS.sealed_body:,} bytes, 10,000 sealed keys"),
         ("records, ids or keys in one page", f"{wire.PAGE}"),
-        ("request line, and each header", f"{site.MAX_LINE:,} bytes"),
-        ("headers", f"{site.MAX_HEADERS}"),
-        ("time for a body to arrive", f"{body.BODY_SECONDS:g} s"),
+        ("address without scheme and host", f"{LIMITS.target:,} bytes"),
+        ("each header", f"{LIMITS.header:,} bytes"),
+        ("headers", f"{LIMITS.headers}"),
+        ("time for a body to arrive", f"{LIMITS.body_seconds:g} s"),
+        ("time from headers to answer", f"{LIMITS.request_seconds:g} s"),
+        ("HTTP connections", f"{LIMITS.connections}, {LIMITS.connections // 2} from one address"),
+        ("requests of one user", f"{LIMITS.rate_per_user} a second, {LIMITS.rate_per_user * BURST_SECONDS:,} at once"),
+        (
+            "requests of one address",
+            f"{LIMITS.rate_per_address} a second, {LIMITS.rate_per_address * BURST_SECONDS:,} at once",
+        ),
         ("signature's window", f"{httpsig.WINDOW} s either way"),
         ("frame", f"{frames.MAX_FRAME:,} bytes"),
         ("frames in a session", f"{frames.MAX_COUNTER:,}"),

@@ -191,6 +191,12 @@ class ConnectionsExhausted(UnibusError):
     code, status, title = "connections-exhausted", 503, "the node has as many connections as it takes"
 
 
+class JustRestored(UnibusError):
+    """The bus was put back from a backup a moment ago. `extra` carries `retry_after`, in seconds."""
+
+    code, status, title = "just-restored", 503, "the bus was restored a moment ago and takes no requests yet"
+
+
 class RateLimited(UnibusError):
     """More requests than an identity, or an address, may send. `extra` carries `retry_after`, in seconds."""
 
@@ -248,6 +254,12 @@ class BlobInvalid(Untrusted):
     """A blob or its manifest that is not what a member of the room can have stored: altered, cut, extended, swapped."""
 
     code, status, title = "blob-invalid", 500, "a blob does not verify"
+
+
+class BackupInvalid(Untrusted):
+    """A backup that was altered, cut, mixed up or not signed by an admin of its bus."""
+
+    code, status, title = "backup-invalid", 500, "this backup does not verify"
 
 
 class KeyCustody(UnibusError):

@@ -1,15 +1,17 @@
 """One daemon for all command-line tests that do not end it. Ada founded its bus; each test brings its own people."""
 
+import asyncio
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
 
 from tests.cli.commands import Person, Town
+from unibus import connect
+from unibus.client.identity_file import load_identity, new_identity, state_path
 
 Newcomer = Callable[[str], Person]
-_numbers = count(1)
+ROOMS = 40
 
 
 @pytest.fixture(scope="session")
@@ -42,16 +44,33 @@ def newcomer(town: Town, ada: Person, tmp_path: Path) -> Newcomer:
 
     def make(handle: str) -> Person:
         person = Person(tmp_path / handle, town.url)
-        person.does("identity", "new")
-        ada.does("user", "add", handle, person.does("identity", "show", "--card").strip())
+        card = new_identity(person.identity).card()
+
+        async def admit() -> None:
+            async with connect(town.url, load_identity(ada.identity), state=state_path(ada.identity)) as bus:
+                await bus.admit(handle, card)
+
+        asyncio.run(admit())
         return person
 
     return make
 
 
+@pytest.fixture(scope="session")
+def rooms(town: Town, ada: Person) -> list[str]:
+    """Names of rooms that ada made, in one go because a command takes its time to start."""
+    names = [f"room-{number}" for number in range(ROOMS)]
+
+    async def make() -> None:
+        async with connect(town.url, load_identity(ada.identity), state=state_path(ada.identity)) as bus:
+            for name in names:
+                await bus.create_room(name)
+
+    asyncio.run(make())
+    return names
+
+
 @pytest.fixture
-def room(ada: Person) -> str:
-    """A room of ada's, of a name that no other test has."""
-    name = f"room-{next(_numbers)}"
-    ada.does("room", "create", name)
-    return name
+def room(rooms: list[str]) -> str:
+    """A room of ada's that no other test has."""
+    return rooms.pop()

@@ -153,6 +153,26 @@ def test_who_knows_of_a_revocation_and_uses_a_key_that_the_revoked_user_holds(sc
     scene.accept(scene.frame("ada"))
 
 
+def test_who_came_back_later_does_not_spoil_what_was_said_without_them(scene: Scene) -> None:
+    scene.world.remove(scene.room, "bob")
+    meanwhile = scene.frame("ada")
+    scene.world.add(scene.room, "bob")
+    scene.accept(meanwhile)
+
+
+@pytest.mark.parametrize("came_back", [False, True])
+def test_who_knows_that_somebody_left_and_uses_a_key_that_they_hold(scene: Scene, *, came_back: bool) -> None:
+    if came_back:
+        scene.world.remove(scene.room, "bob")
+        scene.world.add(scene.room, "bob")
+    unknowing = scene.frame("ada")
+    scene.world.leave(scene.room, "bob")
+    scene.accept(unknowing)
+    scene.refuses(scene.frame("ada"), OldEpoch, "knew that somebody had gone")
+    scene.world.rotate(scene.room)
+    scene.accept(scene.frame("ada"))
+
+
 def envelope(counter: int, session: bytes = SESSION) -> Envelope:
     return Envelope(1, user("bob"), session, counter)
 

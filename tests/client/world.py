@@ -9,7 +9,7 @@ from hashlib import shake_256
 
 from tests.builders import AT, identity, user
 from unibus.client.changes import Change, Signer
-from unibus.model.bodies import History, Role, RoomRole
+from unibus.model.bodies import History, Role, RoomLeave, RoomRole
 from unibus.model.directory import Directory
 from unibus.model.records import DIRECTORY, ROOM_PREFIX, Record, read_record
 from unibus.model.room import Room, check_sealed
@@ -95,6 +95,10 @@ class World:
         change = self.signer(by).remove(self.rooms[room], self.directory, self.key(room), user(name))
         self.take(change)
         return change
+
+    def leave(self, room: str, name: str) -> None:
+        """`name` leaves the room by themselves, and nobody has changed its key yet."""
+        self.take(self.signer(name).plain(self.rooms[room], self.directory, RoomLeave(successor=None)))
 
     def rotate(self, room: str, *, by: str = "ada") -> Change:
         """The room begins a new epoch; the change that did it."""

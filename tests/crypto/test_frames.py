@@ -12,7 +12,16 @@ from tests import forging
 from tests.builders import identity
 from unibus.crypto import nkeys
 from unibus.crypto.encoding import b64u, transcript
-from unibus.crypto.frames import MAX_COUNTER, MAX_FRAME, OVERHEAD, Content, open_frame, read_envelope, seal_frame
+from unibus.crypto.frames import (
+    MAX_COUNTER,
+    MAX_FRAME,
+    MESSAGES,
+    OVERHEAD,
+    Content,
+    open_frame,
+    read_envelope,
+    seal_frame,
+)
 from unibus.crypto.heads import Head
 from unibus.crypto.identity import Identity
 from unibus.crypto.roomkey import EpochRef
@@ -110,7 +119,7 @@ def test_a_frame_re_signed_by_another_does_not_open() -> None:
     # Bob, without the room key, signs Ada's ciphertext as his own: the key is bound to the sender.
     header = forging.FRAME_HEADER.pack(1, 3, nkeys.decode_public(BOB.user), SESSION, 0)
     bound = transcript("unibus frame v1", EPOCH.bus, EPOCH.room, header)
-    stolen = header + FRAME[61:-64] + BOB.signing.sign(bound + FRAME[61:-64])
+    stolen = header + FRAME[61:-64] + BOB.signing.sign(MESSAGES.signed(bound, FRAME[61:-64]))
     with pytest.raises(FrameInvalid, match="room's key"):
         read(stolen)
 

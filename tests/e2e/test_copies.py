@@ -31,8 +31,9 @@ async def test_a_copy_under_another_name_is_not_believed(node: tuple[object, Pla
         for name in ("bob", "mallory"):
             await room.add(name)
         said = await (await bob.room("ops")).send("yes, do it")
-        frame = await captured(mallory, room.id)
-        connection = await mallory.link.connection(room.id)
+        theirs = await mallory.room("ops")
+        frame = await captured(mallory, theirs.id)
+        connection = await mallory.link.connection(theirs.id)
         await connection.request(room_messages(room.id, mallory.user), frame, 5)
         await room.send("the end")
         async with tail(room) as from_the_start, tail(room, said) as from_there:

@@ -23,7 +23,10 @@ async def test_the_bus_is_killed_twice_under_load(node: tuple[Node, Place]) -> N
             sending = asyncio.create_task(post(room, TOTAL))
             for killed_at in (TOTAL // 4, TOTAL // 2):
                 await reading.until(killed_at)
+                live = await ada.link.connection()
                 kill_nats_server(place.data_dir)
+                await live.gone.wait()
+                await ada.link.connection()
             acknowledged = await sending
             await reading.until(TOTAL)
             each_once_and_in_order(acknowledged, reading)

@@ -13,7 +13,8 @@ from aiohttp import web
 from structlog.testing import LogCapture
 
 from unibus.http.problems import problem_middleware
-from unibus.http.site import IDLE_SECONDS, Site
+from unibus.http.limits import Limits
+from unibus.http.site import Site
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -76,7 +77,7 @@ def raw(method: str, target: str, headers: Sequence[tuple[str, str]], body: byte
 
 @asynccontextmanager
 async def serving(
-    routes: Sequence[web.RouteDef], *, idle: float = IDLE_SECONDS, incident: Callable[[], str] | None = None
+    routes: Sequence[web.RouteDef], *, limits: Limits | None = None, incident: Callable[[], str] | None = None
 ) -> AsyncIterator[Server]:
     """Serve `routes` behind the problem middleware, on the same site as the daemon."""
     capture = LogCapture()
@@ -89,7 +90,7 @@ async def serving(
     runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()
     try:
-        await Site(runner, "127.0.0.1", 0, log=log, idle=idle).start()
+        await Site(runner, "127.0.0.1", 0, log=log, limits=limits or Limits()).start()
         yield Server(runner.addresses[0][1], capture.entries)  # type: ignore[arg-type]  # dicts, by another name
     finally:
         await runner.cleanup()

@@ -10,11 +10,12 @@ from tests.http.serving import Server, raw, serving
 
 from unibus.errors import BY_CODE, SignatureMissing, UnibusError
 from unibus.http.body import read_body
-from unibus.http.site import MAX_LINE
+from unibus.http.limits import Limits
 from unibus.model.problem import from_problem
 
 SECRET = "SUAM-this-must-not-get-out"  # noqa: S105 - a marker to look for in what the server lets out
 HOST = [("Host", "h")]
+LIMITS = Limits()
 
 
 def raising(error: BaseException) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -70,11 +71,13 @@ async def test_an_unexpected_error_gives_only_its_number(error: Exception) -> No
         (b"SECRET / HTTP/1.1\r\nHost: h\r\n\r\n", 400, "blank"),
         (raw("GET", "/", [*HOST, ("Bad Header", "x")]), 400, "blank"),
         (raw("GET", "/", [*HOST, ("X", "a\x00b")]), 400, "blank"),
-        (raw("GET", "/", [*HOST, ("X", "x" * (MAX_LINE + 1))]), 400, "blank"),
-        (raw("GET", "/" + "x" * (MAX_LINE + 1), HOST), 400, "blank"),
+        (raw("GET", "/", [*HOST, ("X", "x" * (LIMITS.header + 1))]), 431, "headers-too-large"),
+        (raw("GET", "/", [*HOST, ("X" * (LIMITS.header + 1), "x")]), 431, "headers-too-large"),
+        (raw("GET", "/", [*HOST, *[("X", "x")] * LIMITS.headers]), 431, "headers-too-large"),
+        (raw("GET", "/" + "x" * LIMITS.target, HOST), 414, "target-too-long"),
         (raw("POST", "/body", [*HOST, ("Content-Length", "5")], b"hello"), 200, None),
         (raw("POST", "/body", [*HOST, ("Content-Length", "6")], b"hello!"), 413, "too-large"),
-        (raw("POST", "/body", [*HOST, ("Content-Length", "5")], b"hell"), 408, "blank"),
+        (raw("POST", "/body", [*HOST, ("Content-Length", "5")], b"hell"), 408, "request-timeout"),
         (raw("POST", "/body", [*HOST, ("Transfer-Encoding", "chunked")], b"x\r\n"), 400, "blank"),
         (raw("POST", "/body", [*HOST, ("Content-Encoding", "zstd")]), 400, "invalid-input"),
     ],
@@ -138,6 +141,6 @@ async def test_cancelling_is_no_error() -> None:
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: h\r\nX-Slow: "])
 async def test_a_connection_that_never_finishes_its_headers_is_closed(sent: bytes) -> None:
-    async with serving([web.get("/", raising(SignatureMissing()))], idle=0.1) as server:
+    async with serving([web.get("/", raising(SignatureMissing()))], limits=Limits(idle_seconds=0.1)) as server:
         assert await server.send(sent) is None
         await still_serves(server)

@@ -1,4 +1,4 @@
-"""Blobs in files: parts that count or do not, the one step in which an upload becomes a blob, and what a crash leaves."""
+"""Blobs in files: parts that count or do not, the step in which an upload becomes a blob, and what a crash leaves."""
 
 import asyncio
 import os
@@ -61,6 +61,21 @@ def names(path: Path) -> list[str]:
     return sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.parent != path and p.parent.name != "held")
 
 
+def modes(path: Path) -> set[int]:
+    """The rights of all files and directories below."""
+    return {stat.S_IMODE(p.stat().st_mode) for p in path.rglob("*")}
+
+
+def data_in(path: Path) -> Path:
+    """The one file of bytes below."""
+    (found,) = path.rglob("data")
+    return found
+
+
+def put_in_the_way(path: Path) -> None:
+    path.write_bytes(b"")
+
+
 async def test_an_upload_becomes_a_blob(store: FileBlobs, path: Path) -> None:
     await store.begin(PLACE, len(DATA))
     assert (await store.receive(PLACE, 0, blocks(DATA[:10], DATA[10:1000]))).received == 1000
@@ -75,7 +90,7 @@ async def test_an_upload_becomes_a_blob(store: FileBlobs, path: Path) -> None:
     assert await store.page("room", ID, 10) == await store.page("elsewhere", "", 10) == []
     assert await store.upload(PLACE) is None
     assert names(path) == [f"held/room/{ID}", f"held/room/{ID}/data", f"held/room/{ID}/meta"]
-    assert {stat.S_IMODE(p.stat().st_mode) for p in path.rglob("*")} == {0o600, 0o700}
+    assert modes(path) == {0o600, 0o700}
 
 
 async def test_a_blob_is_removed_whole(store: FileBlobs, path: Path) -> None:
@@ -125,7 +140,7 @@ async def test_no_part_goes_beyond_the_end(store: FileBlobs, path: Path) -> None
     await store.begin(PLACE, len(DATA))
     with pytest.raises(TooLarge):
         await store.receive(PLACE, 0, blocks(DATA, b"x"))
-    assert (next(path.rglob("data"))).stat().st_size <= len(DATA)
+    assert len(data_in(path).read_bytes()) <= len(DATA)
     await store.receive(PLACE, 0, blocks(DATA))
     await store.finish(PLACE, NOTE, 7)
 
@@ -215,7 +230,7 @@ async def test_a_restart_forgets_no_part(store: FileBlobs, path: Path) -> None:
 async def test_bytes_lost_in_a_power_cut_are_noticed(store: FileBlobs, path: Path) -> None:
     await store.begin(PLACE, len(DATA))
     await store.receive(PLACE, 0, blocks(DATA))
-    os.truncate(next(path.rglob("data")), 1000)
+    os.truncate(data_in(path), 1000)
     again = await FileBlobs.open(path)
     with pytest.raises((StorageUnavailable, DigestMismatch)):
         await again.finish(PLACE, NOTE, 7)
@@ -307,6 +322,6 @@ async def test_a_disk_that_does_not_serve_is_named(store: FileBlobs, path: Path)
 
 
 async def test_a_file_in_its_place_stops_the_start(path: Path) -> None:
-    path.write_bytes(b"")
+    put_in_the_way(path)
     with pytest.raises(StartRefused):
         await FileBlobs.open(path)

@@ -33,7 +33,7 @@ def put(shared: Shared, room: str, path: str, name: str | None, media_type: str 
     """Store a file in ROOM. After a cut, the same command goes on where it was."""
     if path == "-" and name is None:
         raise click.UsageError("standard input has no name: give one with --name")
-    shown = name or Path(path).name
+    shown = Path(path).name if name is None else name
     # Beside the identity, and as secret: it holds the keys of unfinished uploads.
     resume = shared.identity_path.with_name(shared.identity_path.name + ".uploads")
 

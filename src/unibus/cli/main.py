@@ -88,15 +88,12 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read our output has gone: not an error. What is still buffered must not fail a second time at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except UnibusError as error:
-        note(f"unibus: {printable(error.message)}{_next_step(error)}")
+        note(f"unibus: {printable(_message(error))}")
         sys.exit(1)
     except OSError as error:
         note(f"unibus: {printable(_reason(error))}")
+        # What is still buffered must not fail a second time at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(74)  # sysexits' EX_IOERR
     except Exception as error:  # noqa: BLE001 - a person gets a line and a place to report, never a traceback
@@ -113,7 +110,10 @@ def _reason(error: OSError) -> str:
     return f"{what}{(error.strerror or str(error)).lower()}"
 
 
-def _next_step(error: UnibusError) -> str:
+def _message(error: UnibusError) -> str:
     if isinstance(error, NotAUser):
-        return ": give the output of unibus identity show --card to an admin, for unibus user add"
-    return ""
+        return (
+            "this identity is not on the bus, or no longer: give the output of unibus identity show --card "
+            "to an admin, for unibus user add"
+        )
+    return error.message

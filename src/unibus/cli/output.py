@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-# What JSON may carry as it is, and a terminal should not see: DEL, the C1 controls, and format characters.
+# JSON itself escapes the C0 controls only. DEL, the C1 controls and format characters are left to `emit`.
 _ESCAPED = re.compile(r"[^\x20-\x7e]")
 
 

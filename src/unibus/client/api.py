@@ -6,6 +6,7 @@ So a lost connection or a node that is not ready is tried again until the deadli
 
 import asyncio
 import os
+import re
 import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -16,11 +17,11 @@ import aiohttp
 from pydantic import ValidationError
 from yarl import URL
 
-from unibus.client.backoff import delays
+from unibus.client.backoff import PASSING, delays
 from unibus.crypto.encoding import b64u
 from unibus.crypto.httpsig import sign
 from unibus.crypto.nkeys import SigningKey
-from unibus.errors import InvalidInput, UnibusError, Unreachable, Untrusted
+from unibus.errors import InvalidInput, RateLimited, UnibusError, Unreachable, Untrusted
 from unibus.model.bodies import Strict
 from unibus.model.problem import from_problem
 from unibus.model.wire import (
@@ -38,6 +39,7 @@ from unibus.model.wire import (
 
 DEADLINE = 15.0  # seconds for one call, retries included, unless told otherwise
 ANSWER_LIMIT = 64 * 2**20
+_SECONDS = re.compile(r"[0-9]{1,9}")
 Model = TypeVar("Model", bound=Strict)
 
 
@@ -134,16 +136,19 @@ class ControlApi:
         """The `model` that the daemon answers with; asked again until the deadline while it cannot serve."""
         last: UnibusError = Unreachable(f"{self.url} did not answer within {self._deadline:g} s")
         try:
-            async with asyncio.timeout(self._deadline):
+            async with asyncio.timeout(self._deadline) as deadline:
                 for pause in delays():
                     self._opened()
                     try:
                         return await self._once(model, method, path, body, headers or {})
                     except UnibusError as error:
-                        if error.status != 503:
+                        if error.status not in PASSING:
                             raise
                         last = error
-                    await asyncio.sleep(pause)
+                    wait = max(pause, _asked_to_wait(last))
+                    if wait > (deadline.when() or 0) - asyncio.get_running_loop().time():
+                        raise last
+                    await asyncio.sleep(wait)
         except TimeoutError:
             pass
         raise last
@@ -182,7 +187,7 @@ class ControlApi:
                 method, url, data=BytesIO(body) if body else None, headers=signed, allow_redirects=False, timeout=limits
             ) as response:
                 if not 200 <= response.status < 300:
-                    raise from_problem(response.status, await _whole(response))
+                    raise _refusal(response, await _whole(response))
                 yield response
         except (aiohttp.ClientError, OSError) as error:
             raise unreachable(self.url, error) from error
@@ -200,6 +205,20 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes:
         if len(answer) > ANSWER_LIMIT:
             raise Untrusted(f"{response.url} answered with more than {ANSWER_LIMIT} bytes")
     return bytes(answer)
+
+
+def _refusal(response: aiohttp.ClientResponse, body: bytes) -> UnibusError:
+    error = from_problem(response.status, body)
+    if response.status != 429 or isinstance(error, RateLimited):
+        return error
+    # Something between here and the daemon: it tells when to go on in the header only (RFC 9110 section 10.2.3).
+    seconds = response.headers.get("Retry-After", "")
+    return RateLimited(error.message, retry_after=int(seconds) if _SECONDS.fullmatch(seconds) else 0)
+
+
+def _asked_to_wait(error: UnibusError) -> float:
+    asked = error.extra.get("retry_after")
+    return asked if isinstance(asked, int | float) and asked > 0 else 0.0
 
 
 def _path(log: str, what: str) -> str:

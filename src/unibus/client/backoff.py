@@ -3,6 +3,9 @@
 import random
 from collections.abc import Callable, Generator
 
+PASSING = frozenset({429, 503, 504})
+"""HTTP statuses of errors that may pass by themselves."""
+
 
 def delays(
     first: float = 0.1, cap: float = 5.0, spread: Callable[[float, float], float] = random.uniform

@@ -85,9 +85,11 @@ class Judge:
         asked = (epoch, content.room_head.sequence, content.directory_head.sequence)
         if self._last_asked != asked:
             self._last_asked = asked
+            state = room.epochs[epoch]
+            # Who left before the epoch began, and holds its key because they came back later, had not got it then.
             self._last_answer = any(
-                room.left_at(user, content.room_head.sequence)
+                room.left_at(user, content.room_head.sequence, since=state.began)
                 or directory.revoked_at(user, content.directory_head.sequence)
-                for user in room.epochs[epoch].holders
+                for user in state.holders
             )
         return self._last_answer

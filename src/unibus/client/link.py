@@ -223,6 +223,10 @@ class Link:
             connection = Connection(nats, rooms)
             lost.append(connection)
             await nats.subscribe(events(self._identity.user), cb=self._event)
+            # From here on nothing announced is missed. nats-py's flush overtakes a subscription that still waits to be
+            # written; the second one comes after it for certain.
+            await nats.flush(CONNECT_SECONDS)
+            await nats.flush(CONNECT_SECONDS)
             if nats.is_closed:
                 connection.gone.set()
         except BaseException:

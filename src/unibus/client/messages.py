@@ -31,8 +31,7 @@ def parse_position(text: str) -> Position:
     return Position(int(sequence), int(offset))
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One verified message: `sender` is a member's public nkey, `handle` their name, `data` what they sent."""
 
     room: str

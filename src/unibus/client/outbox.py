@@ -8,7 +8,6 @@ A frame that is not acknowledged by its deadline fails for who waits for it; a r
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from hashlib import sha256
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -29,7 +28,7 @@ Seal = Callable[[list[bytes]], bytes]
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """One frame on its way. `message_id` cannot be guessed before the frame is seen: it is a hash of the frame."""
+    """One frame on its way. `message_id` cannot be guessed before the frame is seen: it is part of its signature."""
 
     frame: bytes
     batch: Batch
@@ -38,12 +37,12 @@ class Flight:
     again: asyncio.TimerHandle | None = None
 
     def __post_init__(self) -> None:
-        self.message_id = b64u(sha256(self.frame).digest())[:32]
+        self.message_id = b64u(self.frame[-64:-40])
 
 
 class Outbox:
     """The outgoing side of one room. `prepare` returns what seals frames now, or raises why nothing can be sent; it is
-    told whether there is doubt, because a connection was lost or a frame not acknowledged in time."""
+    told whether there is doubt, because a connection is new or a frame was not acknowledged in time."""
 
     def __init__(
         self,
@@ -68,6 +67,7 @@ class Outbox:
         self._task: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._doubt = False
+        self._failure: UnibusError | None = None
         self._closed = False
 
     @property
@@ -92,10 +92,13 @@ class Outbox:
             await self._progress.wait()
 
     async def drain(self) -> None:
-        """Wait until everything that was posted is stored or has failed."""
+        """Wait until everything that was posted is stored or has failed. Raises the first failure since last time."""
         while self.busy:
             self._progress.clear()
             await self._progress.wait()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     async def close(self) -> None:
         """Fail what is still on its way and stop. Safe to call twice."""
@@ -122,14 +125,14 @@ class Outbox:
     async def _send_waiting(self) -> None:
         while self.busy:
             if self._connection is None or self._connection.gone.is_set():
-                # Rights first, because no connection is made for a room that may not be written into. And with doubt
-                # when there was a connection: losing it is how a removal is felt first.
-                await self._prepare(self._doubt or self._connection is not None)
-                self._doubt = False
+                await self._prepare(False)  # no connection is made for a room that may not be written into
             connection = await self._connected()
-            # Last, so that nothing can change between asking for the current key and using it.
-            seal = await self._prepare(False)
-            if connection is not self._connection:
+            fresh = connection is not self._connection
+            # What was announced while there was no connection was missed: a removal, a departure, a new key. And last,
+            # so that nothing can change between asking for the current key and using it.
+            seal = await self._prepare(self._doubt or fresh)
+            self._doubt = False
+            if fresh:
                 await self._begin(connection)
                 continue
             if len(self._flights) >= IN_FLIGHT:
@@ -197,7 +200,7 @@ class Outbox:
         if flight.again is not None:
             flight.again.cancel()
         self._flights.pop(flight.message_id, None)
-        _resolve(flight.batch, outcome)
+        self._settle(flight.batch, outcome)
         self._progress.set()
         if self._waiting.size:
             self._wake.set()
@@ -207,8 +210,13 @@ class Outbox:
         for flight in list(self._flights.values()):
             self._finish(flight, error)
         for batch in self._waiting.take_all():
-            _resolve(batch, error)
+            self._settle(batch, error)
         self._progress.set()
+
+    def _settle(self, batch: Batch, outcome: int | UnibusError) -> None:
+        if isinstance(outcome, UnibusError):
+            self._failure = self._failure or outcome
+        _resolve(batch, outcome)
 
 
 def _resolve(batch: Batch, outcome: int | UnibusError) -> None:
@@ -218,7 +226,8 @@ def _resolve(batch: Batch, outcome: int | UnibusError) -> None:
         batch.done.set_result(outcome)
     else:
         batch.done.set_exception(outcome)
-        batch.done.exception()  # who posts and never asks must not hear of it from asyncio's log
+        # Who posted and never asks hears of it from `drain`; asyncio need not complain as well.
+        batch.done.exception()
 
 
 def read_ack(data: bytes, headers: dict[str, str] | None) -> int | UnibusError | None:

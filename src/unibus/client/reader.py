@@ -14,7 +14,7 @@ from contextlib import aclosing, asynccontextmanager
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from unibus.client.backoff import delays
+from unibus.client.backoff import PASSING, delays
 from unibus.client.delivery import SILENCE, DeliveryState, Frame, Reopen, Reply
 from unibus.client.judge import Judge
 from unibus.client.keyring import Keyring
@@ -141,7 +141,7 @@ class Reader:
             try:
                 return await self._judged(frame)
             except UnibusError as error:
-                if error.status != 503 or isinstance(error, Untrusted):
+                if error.status not in PASSING or isinstance(error, Untrusted):
                     raise
             # The control plane is away for a moment; what it is asked for here will still be there.
             await asyncio.sleep(pause)
@@ -168,16 +168,11 @@ class Reader:
         except Untrusted as error:
             self._report(Refusal(self._room, frame.sequence, sender, error))
             return []
+        room_id, sender = room.id, envelope.sender
+        handle, sent_at = self._replica.directory.handle_of(sender), from_unix_ms(content.sent_at)
         return [
-            Message(
-                room=room.id,
-                sender=envelope.sender,
-                handle=self._replica.directory.handle_of(envelope.sender),
-                data=data,
-                sent_at=from_unix_ms(content.sent_at),
-                position=Position(frame.sequence, index),
-            )
-            for index, data in enumerate(content.messages)
+            Message(room_id, sender, handle, data, sent_at, Position(frame.sequence, offset))
+            for offset, data in enumerate(content.messages)
         ]
 
     async def _know_epoch(self, epoch: int) -> Room:

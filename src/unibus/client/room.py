@@ -246,6 +246,7 @@ class Room:
         directory = self._bus.directory
         if doubt or self._doubt or not self.state.may_write(self._bus.user, directory):
             # What this client knows may be old: ask before refusing, and before trying for ever.
+            await self._bus.replica.sync_directory()
             await self._bus.replica.sync_room(self.id)
             self._doubt = False
         if not self.state.may_write(self._bus.user, directory):

@@ -7,7 +7,7 @@
     37     16   session: random, new for every run of a sender and every epoch
     53     8    counter: 0, 1, 2 … within the session
     61     n    AES-256-GCM ciphertext and tag (RFC 5116)
-    61+n   64   Ed25519 signature of the sender (RFC 8032)
+    61+n   64   Ed25519 signature of the sender (RFC 8032), over a SHA-256 of all that is bound and the ciphertext
 
 Inside the ciphertext: `sent_at` (8, Unix milliseconds), the sender's head of the room log (4 + 32) and of the
 directory (4 + 32), the number of messages (4), their lengths (4 each), their bytes. All numbers are big endian.
@@ -21,6 +21,7 @@ signature, so a frame moved elsewhere does not verify. Never decides whether the
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -56,6 +57,12 @@ class Purpose:
         """What is signed and authenticated beside the ciphertext, see `encoding.transcript`."""
         about = () if self.about is None else (self.about,)
         return transcript(f"unibus {self.name} v1", epoch.bus, epoch.room, header, *about)
+
+    def signed(self, bound: bytes, sealed: bytes) -> bytes:
+        """What the signature is over: a digest, because Ed25519 goes over its message twice, and slowly."""
+        digest = sha256(bound)
+        digest.update(sealed)
+        return transcript(f"unibus {self.name} signature v1", digest.digest())
 
 
 MESSAGES = Purpose("frame")
@@ -118,7 +125,7 @@ def seal_frame(
     bound = purpose.bind(epoch, header)
     cipher = _cipher(room_key, epoch, key.public, session, purpose.name)
     sealed = cipher.encrypt(counter.to_bytes(12, "big"), inner, bound)
-    return b"".join((header, sealed, key.sign(bound + sealed)))
+    return b"".join((header, sealed, key.sign(purpose.signed(bound, sealed))))
 
 
 def read_envelope(frame: bytes) -> Envelope:
@@ -142,9 +149,8 @@ def verify_frame(frame: bytes, envelope: Envelope, epoch: EpochRef, purpose: Pur
     `envelope` is of `read_envelope`. Raises FrameInvalid.
     """
     bound = purpose.bind(epoch, frame[: _HEADER.size])
-    if envelope.epoch != epoch.number or not nkeys.verify(
-        envelope.sender, bound + frame[_HEADER.size : -64], frame[-64:]
-    ):
+    signed = purpose.signed(bound, frame[_HEADER.size : -64])
+    if envelope.epoch != epoch.number or not nkeys.verify(envelope.sender, signed, frame[-64:]):
         raise FrameInvalid("a frame whose signature does not hold: it was altered, or made for another room")
     return bound
 

@@ -2,10 +2,15 @@
 
 The encryption is PBES2 (RFC 8018) with scrypt (RFC 7914) and AES-256-CBC. `cryptography` opens this form and does not
 make it: what it makes has 2,048 rounds of PBKDF2, which is too few against a guesser. So the few bytes of ASN.1 around
-the ciphertext are put together here. Must never write a key in the clear, nor open one that was.
+the ciphertext are put together here.
+
+CBC does not notice a change, which would open to another seed. So a line before the PEM, where other readers skip text
+(RFC 7468, section 2), names the identity, and opening holds the seed to it. Must never write a key in the clear, nor
+open one that was.
 """
 
 import base64
+import re
 import unicodedata
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -17,6 +22,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from cryptography.hazmat.primitives.padding import PKCS7
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
+from unibus.crypto.nkeys import SigningKey
 from unibus.errors import InvalidInput
 
 SALT_BYTES, IV_BYTES = 16, 16
@@ -27,6 +33,7 @@ _PBES2, _SCRYPT, _AES256_CBC = (
     bytes.fromhex(text) for text in ("2a864886f70d01050d", "2b06010401da47040b", "60864801650304012a")
 )
 _SEQUENCE, _INTEGER, _OCTETS, _OID = 0x30, 0x02, 0x04, 0x06
+_NAMED = re.compile(rb"^unibus identity (\S{1,64})$", re.MULTILINE)
 _BEGIN, _END = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n", b"-----END ENCRYPTED PRIVATE KEY-----\n"
 
 
@@ -56,7 +63,7 @@ def seal_seed(seed: bytes, passphrase: bytes, salt: bytes, iv: bytes) -> bytes:
     algorithm = _der(_SEQUENCE, _der(_OID, _PBES2), _der(_SEQUENCE, scrypt, aes))
     text = base64.b64encode(_der(_SEQUENCE, algorithm, _der(_OCTETS, encryptor.update(clear) + encryptor.finalize())))
     lines = (text[at : at + 64] + b"\n" for at in range(0, len(text), 64))
-    return _BEGIN + b"".join(lines) + _END
+    return b"unibus identity " + SigningKey.from_seed(seed).public.encode() + b"\n" + _BEGIN + b"".join(lines) + _END
 
 
 def open_seed(pem: bytes, passphrase: bytes) -> bytes:
@@ -64,6 +71,8 @@ def open_seed(pem: bytes, passphrase: bytes) -> bytes:
 
     Raises InvalidInput, which says whether the passphrase is wrong, the key another kind, or this no encrypted key.
     """
+    if not passphrase:
+        raise InvalidInput("the passphrase is empty")
     try:
         key = load_pem_private_key(pem, passphrase)
     except TypeError as error:
@@ -76,7 +85,11 @@ def open_seed(pem: bytes, passphrase: bytes) -> bytes:
         raise InvalidInput("the passphrase is wrong, or the file is damaged") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise InvalidInput("this is a key of another kind: an identity is an Ed25519 key")
-    return key.private_bytes_raw()
+    seed = key.private_bytes_raw()
+    named = _NAMED.search(pem)
+    if named is not None and named[1] != SigningKey.from_seed(seed).public.encode():
+        raise InvalidInput("the file is damaged: it opens to another identity than the one it names")
+    return seed
 
 
 def _der(tag: int, *parts: bytes) -> bytes:

@@ -24,9 +24,12 @@ from unibus.http.api import Api
 from unibus.http.audit import AuditApi, audit_middleware
 from unibus.http.auth import Authenticator
 from unibus.http.blobs import BlobApi
-from unibus.http.health import health, health_routes
+from unibus.http.description import described
+from unibus.http.health import health, health_operations
+from unibus.http.limiting import Limiter
 from unibus.http.metrics import Metrics
 from unibus.http.problems import problem_middleware
+from unibus.http.routing import route
 from unibus.http.site import Site
 from unibus.services.audit import Audit
 from unibus.services.blobs import Blobs
@@ -139,30 +142,41 @@ class Node:
         reading = Reading(self.books, self.store, gate)
 
         def authenticator(knows: Callable[[str], bool], stranger: type[UnibusError]) -> Authenticator:
-            return Authenticator(self.store, bus_id=reading.bus_id, is_user=knows, clock=time.time, stranger=stranger)
+            return Authenticator(
+                self.store,
+                bus_id=reading.bus_id,
+                is_user=knows,
+                clock=time.time,
+                stranger=stranger,
+                body_seconds=limits.body_seconds,
+                pace=limiter.pace,
+            )
 
+        limits = self._options.limits
+        limiter = Limiter(limits, time.monotonic)
         users = authenticator(self.books.directory.active, NotAUser)
         invited = authenticator(reading.is_invite, InviteUnknown)
-        api = Api(users, invited, membership, reading, gate, lambda: (None, self.bus.client_port), time.time)
+        api = Api(users, invited, membership, reading, gate, lambda: (None, self.bus.client_port), time.time, limits)
         metrics = Metrics(self._gauges())
         self._own(asyncio.create_task(watch_loop(metrics.loop_lag.set), name="loop watch"))
         problems = problem_middleware(log, lambda: secrets.token_hex(8))
-        app = web.Application(middlewares=[problems, metrics.middleware(), audit_middleware(self.audit)])
-        app.add_routes(
-            [
-                *health_routes(self.health),
-                metrics.route(),
-                *api.routes(),
-                *AuditApi(users, gate, self.audit, self._options.node_name).routes(),
-                *BlobApi(users, blobs).routes(),
-            ]
+        app = web.Application(
+            middlewares=[problems, metrics.middleware(), audit_middleware(self.audit), limiter.middleware()]
         )
+        operations = [
+            *health_operations(self.health),
+            metrics.operation(),
+            *api.operations(),
+            *AuditApi(users, gate, self.audit, self._options.node_name).operations(),
+            *BlobApi(users, blobs).operations(),
+        ]
+        app.add_routes(route(operation, limits.request_seconds) for operation in described(operations, __version__))
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         host, port = self._options.http_host, self._options.http_port
         try:
-            await Site(runner, host, port, log=log).start()
+            await Site(runner, host, port, log=log, limits=limits).start()
         except OSError as error:
             raise StartRefused(f"cannot listen on --http-bind {host}:{port}: {error.strerror}") from error
         self.http_port: int = runner.addresses[0][1]

@@ -12,8 +12,10 @@ from typing import Any
 import click
 
 from unibus.errors import StartRefused
+from unibus.http.limits import Limits
 from unibus.services.blob_quota import BlobLimits
 
+RATE_PER_USER, RATE_PER_ADDRESS, MAX_CONNECTIONS = 200, 500, 500
 BLOB_MAX, BLOB_QUOTA_USER, BLOB_QUOTA_TOTAL = "10G", "10G", "100G"
 _SIZE = re.compile(r"([0-9]{1,12})([KMGT]?)")
 
@@ -31,6 +33,7 @@ class Options:
     nats_server: Path | None
     node_name: str
     blobs: BlobLimits = field(default_factory=BlobLimits)
+    limits: Limits = field(default_factory=Limits)
 
 
 def parse_size(text: str, flag: str) -> int:
@@ -63,6 +66,9 @@ def check(
     blob_max: str = BLOB_MAX,
     blob_quota_user: str = BLOB_QUOTA_USER,
     blob_quota_total: str = BLOB_QUOTA_TOTAL,
+    rate_per_user: int = RATE_PER_USER,
+    rate_per_address: int = RATE_PER_ADDRESS,
+    max_connections: int = MAX_CONNECTIONS,
 ) -> Options:
     """The options behind the flags. Raises StartRefused, naming what to change."""
     if store != "sqlite":
@@ -76,7 +82,10 @@ def check(
         user=parse_size(blob_quota_user, "--blob-quota-user"),
         total=parse_size(blob_quota_total, "--blob-quota-total"),
     )
-    return Options(http_host, http_port, nats_host, nats_port, data_dir, bus_auth, nats_server, node_name, blobs)
+    limits = Limits(connections=max_connections, rate_per_user=rate_per_user, rate_per_address=rate_per_address)
+    return Options(
+        http_host, http_port, nats_host, nats_port, data_dir, bus_auth, nats_server, node_name, blobs, limits
+    )
 
 
 def flags(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -115,6 +124,24 @@ def flags(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--blob-max", default=BLOB_MAX, metavar="SIZE", help="the largest blob; K, M, G, T are 1024s"),
             click.option("--blob-quota-user", default=BLOB_QUOTA_USER, metavar="SIZE", help="all blobs of one user"),
             click.option("--blob-quota-total", default=BLOB_QUOTA_TOTAL, metavar="SIZE", help="all blobs"),
+            click.option(
+                "--rate-per-user",
+                default=RATE_PER_USER,
+                type=click.IntRange(min=0),
+                help="HTTP requests a second of one user; ten times as many at once; 0: any number",
+            ),
+            click.option(
+                "--rate-per-address",
+                default=RATE_PER_ADDRESS,
+                type=click.IntRange(min=0),
+                help="the same for one address, loopback excepted; 0 behind a proxy on another host",
+            ),
+            click.option(
+                "--max-connections",
+                default=MAX_CONNECTIONS,
+                type=click.IntRange(min=1),
+                help="HTTP connections at once",
+            ),
         )
     ):
         command = option(command)

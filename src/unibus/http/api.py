@@ -1,4 +1,4 @@
-"""The routes of the control plane, `/v1`: each authenticates, calls one service, answers. Decides nothing itself."""
+"""The operations of the control plane, `/v1`: each authenticates, calls one service, answers. Decides nothing."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -8,9 +8,27 @@ from pydantic import ValidationError
 
 from unibus.crypto.encoding import b64u, unb64u
 from unibus.crypto.heads import Head
-from unibus.errors import BootstrapRefused, InvalidInput
+from unibus.errors import (
+    BootstrapRefused,
+    Forbidden,
+    HeadConflict,
+    InvalidInput,
+    InviteExpired,
+    InviteUnknown,
+    InviteUsed,
+    InviteWithdrawn,
+    MalformedRecord,
+    NotAUser,
+    NotFound,
+    RuleBroken,
+    StorageUnavailable,
+    WrongBus,
+)
 from unibus.http.auth import Authenticator
 from unibus.http.body import read_body
+from unibus.http.limits import Limits
+from unibus.http.operations import Answer, Asker, Operation
+from unibus.http.parameters import AFTER, AFTER_ROOM, LIMIT, MAX_SEQUENCE, ROOM
 from unibus.model.bodies import Strict
 from unibus.model.names import check_room_id
 from unibus.model.wire import (
@@ -30,8 +48,8 @@ from unibus.services.gate import Gate
 from unibus.services.membership import Membership
 from unibus.services.reading import LogPage, Reading
 
-RECORD_BODY = 131_072
-SEALED_BODY = 32 * 2**20  # sealed keys of 10,000 members and room to spare
+_APPENDING = (MalformedRecord, WrongBus, Forbidden, NotAUser, HeadConflict, RuleBroken, StorageUnavailable)
+_INVITE = (InviteUsed, InviteExpired, InviteWithdrawn)
 
 Model = TypeVar("Model", bound=Strict)
 
@@ -65,7 +83,7 @@ def number(query: Mapping[str, str], name: str, default: int, top: int) -> int:
 
 
 def _page(request: web.Request) -> tuple[int, int]:
-    return number(request.query, "after", 0, 2**31), max(1, number(request.query, "limit", PAGE, PAGE))
+    return number(request.query, "after", 0, MAX_SEQUENCE), max(1, number(request.query, "limit", PAGE, PAGE))
 
 
 def _head(head: Head) -> HeadView:
@@ -92,7 +110,9 @@ class Api:
         gate: Gate,
         nats: Callable[[], tuple[str | None, int]],
         clock: Callable[[], float],
+        limits: Limits | None = None,
     ) -> None:
+        self._limits = limits or Limits()
         self._authenticator = authenticator
         self._invited = invited
         self._membership = membership
@@ -101,22 +121,82 @@ class Api:
         self._nats = nats
         self._clock = clock
 
-    def routes(self) -> list[web.RouteDef]:
-        """All routes, for `Application.add_routes`."""
+    def operations(self) -> list[Operation]:
+        """All operations, each beside what it is described by."""
+        head = Answer(201, "the log's new head: the record stands", HeadView)
+        records = Answer(200, "records, and the head that the log has now", RecordsPage)
         return [
-            web.get("/v1/bus", self.bus),
-            web.post("/v1/bus", self.found),
-            web.get("/v1/join", self.invitation),
-            web.post("/v1/join", self.join),
-            web.get("/v1/directory/records", self.directory_records),
-            web.post("/v1/directory/records", self.append_directory),
-            web.get("/v1/rooms", self.rooms),
-            web.get("/v1/rooms/{room}/records", self.room_records),
-            web.post("/v1/rooms/{room}/records", self.append_room),
-            web.get("/v1/rooms/{room}/keys", self.room_keys),
+            Operation(
+                *("GET", "/v1/bus", self.bus, Asker.ANYBODY),
+                [Answer(200, "the bus", BusView)],
+                problems=(StorageUnavailable,),
+                tagged=True,
+                head=True,
+            ),
+            Operation(
+                *("POST", "/v1/bus", self.found, Asker.FOUNDER),
+                [head],
+                takes=FoundRequest,
+                problems=(BootstrapRefused, *_APPENDING),
+            ),
+            Operation(
+                *("GET", "/v1/join", self.invitation, Asker.INVITED),
+                [Answer(200, "the invite can be used", JoinView)],
+                problems=_INVITE,
+                tagged=True,
+            ),
+            Operation(
+                *("POST", "/v1/join", self.join, Asker.INVITED),
+                [head],
+                takes=JoinRequest,
+                problems=(*_APPENDING, *_INVITE),
+            ),
+            Operation(
+                *("GET", "/v1/directory/records", self.directory_records, Asker.USER),
+                [records],
+                parameters=(AFTER, LIMIT),
+                tagged=True,
+            ),
+            Operation(
+                *("POST", "/v1/directory/records", self.append_directory, Asker.USER),
+                [head],
+                takes=AppendRequest,
+                problems=(*_APPENDING, InviteUnknown, *_INVITE),
+            ),
+            Operation(
+                *("GET", "/v1/rooms", self.rooms, Asker.USER),
+                [Answer(200, "ids of rooms", RoomsPage)],
+                parameters=(AFTER_ROOM, LIMIT),
+                tagged=True,
+            ),
+            Operation(
+                *("GET", "/v1/rooms/{room}/records", self.room_records, Asker.USER),
+                [records],
+                parameters=(ROOM, AFTER, LIMIT),
+                problems=(NotFound,),
+                tagged=True,
+            ),
+            Operation(
+                *("POST", "/v1/rooms/{room}/records", self.append_room, Asker.USER),
+                [head],
+                takes=AppendRequest,
+                parameters=(ROOM,),
+                problems=(*_APPENDING, NotFound),
+            ),
+            Operation(
+                *("GET", "/v1/rooms/{room}/keys", self.room_keys, Asker.USER),
+                [Answer(200, "sealed keys", KeysPage)],
+                parameters=(ROOM, AFTER, LIMIT),
+                problems=(NotFound,),
+                tagged=True,
+            ),
         ]
 
     async def bus(self, _request: web.Request) -> web.Response:
+        """Which bus this node serves, and where its NATS plane is.
+
+        For anybody: a client compares the bus's id with the one that it was told before it believes anything.
+        """
         genesis = await self._reading.genesis()
         host, port = self._nats()
         return answer(
@@ -129,34 +209,43 @@ class Api:
         )
 
     async def found(self, request: web.Request) -> web.Response:
+        """Make the bus, with its first record and the one-time token."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise BootstrapRefused("founding a bus takes the bootstrap token, as a bearer token")
-        body = read_model(FoundRequest, await read_body(request, RECORD_BODY))
+        body = read_model(FoundRequest, await read_body(request, self._limits.record_body, self._limits.body_seconds))
         return answer(_head(await self._membership.found(token, body.record.encode())), 201)
 
     async def invitation(self, request: web.Request) -> web.Response:
+        """What an invite is for, asked by its holder."""
         caller = await self._invited.authenticate(request)
         invite, head = self._reading.invitation(caller.user, int(self._clock()))
         return answer(JoinView(head=_head(head), handle=invite.handle))
 
     async def join(self, request: web.Request) -> web.Response:
-        caller = await self._invited.authenticate(request, RECORD_BODY)
+        """Join by an invite."""
+        caller = await self._invited.authenticate(request, self._limits.record_body)
         body = read_model(JoinRequest, caller.body)
         return answer(_head(await self._membership.join(caller.user, body.record.encode())), 201)
 
     async def directory_records(self, request: web.Request) -> web.Response:
+        """A page of the directory's log."""
         caller = await self._authenticator.authenticate(request)
         return _records(await self._reading.directory(caller.user, *_page(request)))
 
     async def append_directory(self, request: web.Request) -> web.Response:
-        caller = await self._authenticator.authenticate(request, RECORD_BODY)
+        """Append a record to the directory: admit, revoke, rename, invite.
+
+        A record that is there already is answered as the first time, so this may be repeated.
+        """
+        caller = await self._authenticator.authenticate(request, self._limits.record_body)
         body = read_model(AppendRequest, caller.body)
         if body.sealed:
             raise InvalidInput("a directory record takes no sealed keys")
         return answer(_head(await self._membership.append_directory(caller.user, body.record.encode())), 201)
 
     async def rooms(self, request: web.Request) -> web.Response:
+        """A page of the ids of the rooms that the asker is in."""
         caller = await self._authenticator.authenticate(request)
         limit = max(1, number(request.query, "limit", PAGE, PAGE))
         after = request.query.get("after", "")
@@ -167,17 +256,23 @@ class Api:
         return answer(RoomsPage(rooms=found[:limit], next=found[limit - 1] if more else None))
 
     async def room_records(self, request: web.Request) -> web.Response:
+        """A page of a room's log, for who is in the room."""
         caller = await self._authenticator.authenticate(request)
         return _records(await self._reading.room(caller.user, request.match_info["room"], *_page(request)))
 
     async def append_room(self, request: web.Request) -> web.Response:
-        caller = await self._authenticator.authenticate(request, SEALED_BODY)
+        """Append a record to a room's log, with the sealed keys that it commits to; the first one makes the room.
+
+        A record that is there already is answered as the first time, so this may be repeated.
+        """
+        caller = await self._authenticator.authenticate(request, self._limits.sealed_body)
         room = check_room_id(request.match_info["room"])
         body = read_model(AppendRequest, caller.body)
         sealed = {user: unb64u(key) for user, key in body.sealed.items()}
         return answer(_head(await self._membership.append_room(caller.user, room, body.record.encode(), sealed)), 201)
 
     async def room_keys(self, request: web.Request) -> web.Response:
+        """A page of the room keys that are sealed to the asker."""
         caller = await self._authenticator.authenticate(request)
         found = await self._reading.keys(caller.user, request.match_info["room"], *_page(request))
         return answer(KeysPage(keys=[SealedKey(sequence=key.position, sealed=b64u(key.value)) for key in found]))

@@ -3,14 +3,14 @@
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from unibus.errors import UnibusError
+from unibus.errors import Forbidden, UnibusError
 from unibus.http.api import answer, number
 from unibus.http.auth import Authenticator
+from unibus.http.operations import Answer, Asker, Operation
+from unibus.http.parameters import AFTER_ENTRY, LIMIT, LONGEST_WAIT, MAX_ENTRY, WAIT
 from unibus.model.wire import PAGE, AuditPage
 from unibus.services.audit import ACTOR, ORIGIN, Audit
 from unibus.services.gate import Gate
-
-LONGEST_WAIT = 25  # seconds that a reader may wait for the next entry
 
 
 def audit_middleware(audit: Audit) -> Middleware:
@@ -41,14 +41,22 @@ class AuditApi:
         self._audit = audit
         self._node = node
 
-    def routes(self) -> list[web.RouteDef]:
-        """The route, for `Application.add_routes`."""
-        return [web.get("/v1/audit", self.read)]
+    def operations(self) -> list[Operation]:
+        """The operation."""
+        return [
+            Operation(
+                *("GET", "/v1/audit", self.audit, Asker.USER),
+                [Answer(200, "entries", AuditPage)],
+                parameters=(AFTER_ENTRY, LIMIT, WAIT),
+                problems=(Forbidden,),
+            )
+        ]
 
-    async def read(self, request: web.Request) -> web.Response:
+    async def audit(self, request: web.Request) -> web.Response:
+        """A page of this node's audit trail, for admins."""
         caller = await self._authenticator.authenticate(request)
         self._gate.admin(caller.user)
-        after, limit = number(request.query, "after", 0, 2**53), max(1, number(request.query, "limit", PAGE, PAGE))
+        after, limit = number(request.query, "after", 0, MAX_ENTRY), max(1, number(request.query, "limit", PAGE, PAGE))
         wait = number(request.query, "wait", 0, LONGEST_WAIT)
         if wait:
             await self._audit.wait(after, wait)

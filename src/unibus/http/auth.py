@@ -56,7 +56,8 @@ class Caller:
 class Authenticator:
     """Checks signed requests. `bus_id` gives this bus's id, or None before there is a bus; `clock` gives Unix time.
 
-    `stranger` is what a signer hears who is no user; `body_seconds` is how long a body may take to arrive.
+    `stranger` is what a signer hears who is no user; `body_seconds` is how long a body may take to arrive;
+    `pace` raises RateLimited when a user asks too often.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Authenticator:
         clock: Callable[[], float],
         stranger: type[UnibusError] = NotAUser,
         body_seconds: float = BODY_SECONDS,
+        pace: Callable[[str], None] | None = None,
     ) -> None:
         self._claims = claims
         self._bus_id = bus_id
@@ -75,6 +77,7 @@ class Authenticator:
         self._clock = clock
         self._stranger = stranger
         self._body_seconds = body_seconds
+        self._pace = pace
         # The window, the body's time to arrive, and a window for the clocks of other nodes: by then the signature is
         # too old everywhere, and its claim may be forgotten.
         self._claim_seconds = 2 * httpsig.WINDOW + math.ceil(body_seconds)
@@ -124,6 +127,8 @@ class Authenticator:
         httpsig.verify(signed, request.method, _target_uri(request))
         if not self._is_user(signed.user):
             raise self._stranger
+        if self._pace is not None:
+            self._pace(signed.user)  # only now: nobody else can use up what a user may ask
         ACTOR.set(signed.user)
         return signed
 

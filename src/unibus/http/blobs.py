@@ -1,4 +1,4 @@
-"""The routes of blobs, below `/v1/rooms/{room}/blobs`: uploads in signed parts, downloads with ranges, lists, deletion.
+"""The operations on blobs, `/v1/rooms/{room}/blobs`: uploads in signed parts, downloads with ranges, lists, deletion.
 
 Everything that an upload depends on is in the address or in the body, which the signature covers; Range and the
 conditions of a download are not covered and need not be, because its reader checks every byte. Decides nothing
@@ -13,9 +13,21 @@ from contextlib import aclosing
 from aiohttp import hdrs, web
 
 from unibus.crypto.encoding import b64u, unb64u
-from unibus.errors import InvalidInput, UnibusError
+from unibus.errors import (
+    DigestMismatch,
+    Forbidden,
+    HeadConflict,
+    InvalidInput,
+    NotFound,
+    QuotaExceeded,
+    StorageUnavailable,
+    UnibusError,
+    UploadConflict,
+)
 from unibus.http.api import answer, read_model
 from unibus.http.auth import Authenticator
+from unibus.http.operations import Answer, Asker, Operation
+from unibus.http.parameters import AFTER_BLOB, BLOB, IF_NONE_MATCH, IF_RANGE, LIMIT, OFFSET, RANGE, ROOM
 from unibus.http.problems import plain_response
 from unibus.http.ranges import NotModified, Slice, Unsatisfiable, choose
 from unibus.model.blobs import MAX_MANIFEST, MAX_PART, check_blob_id
@@ -26,6 +38,7 @@ from unibus.store.blob_port import Held, Upload
 STALL_SECONDS = 60.0
 """How long a reader may take to accept a block of a download."""
 _BODY = 2 * MAX_MANIFEST
+_GONE = Answer(204, "it is gone")
 _NUMBER = re.compile(r"[0-9]{1,16}")
 
 
@@ -58,22 +71,68 @@ class BlobApi:
         self._authenticator = authenticator
         self._blobs = blobs
 
-    def routes(self) -> list[web.RouteDef]:
-        """All routes, for `Application.add_routes`."""
-        blob = "/v1/rooms/{room}/blobs/{blob}"
+    def operations(self) -> list[Operation]:
+        """All operations, each beside what it is described by."""
+        blob, upload = "/v1/rooms/{room}/blobs/{blob}", "/v1/rooms/{room}/blobs/{blob}/upload"
+        place = (ROOM, BLOB)
+        gone, storing = (NotFound,), (NotFound, Forbidden, StorageUnavailable)
+        view, offset = Answer(200, "the blob", BlobView), Answer(200, "how far the upload is", UploadView)
+        octets = "application/octet-stream"
+        ranged = {"Content-Range": "which bytes these are"}
         return [
-            web.get("/v1/rooms/{room}/blobs", self.page, allow_head=False),
-            web.get(blob, self.read),
-            web.delete(blob, self.delete),
-            web.get(f"{blob}/info", self.info, allow_head=False),
-            web.get(f"{blob}/upload", self.upload, allow_head=False),
-            web.put(f"{blob}/upload", self.begin),
-            web.patch(f"{blob}/upload", self.receive),
-            web.post(f"{blob}/upload", self.complete),
-            web.delete(f"{blob}/upload", self.abandon),
+            Operation(
+                *("GET", "/v1/rooms/{room}/blobs", self.page, Asker.USER),
+                [Answer(200, "blobs", BlobsPage)],
+                parameters=(ROOM, AFTER_BLOB, LIMIT),
+                problems=gone,
+                tagged=True,
+            ),
+            Operation(
+                *("GET", blob, self.read, Asker.USER),
+                [
+                    Answer(200, "all of it", octets, {"ETag": "the blob's id", "Accept-Ranges": "`bytes`"}),
+                    Answer(206, "the bytes that were asked for", octets, ranged),
+                    Answer(304, "the asker has it"),
+                    Answer(416, "the blob is shorter than that", None, ranged),
+                ],
+                parameters=(*place, RANGE, IF_RANGE, IF_NONE_MATCH),
+                problems=gone,
+                head=True,
+                moves_blobs=True,
+            ),
+            Operation(*("DELETE", blob, self.delete, Asker.USER), [_GONE], parameters=place, problems=storing),
+            Operation(
+                *("GET", f"{blob}/info", self.info, Asker.USER), [view], parameters=place, problems=gone, tagged=True
+            ),
+            Operation(*("GET", upload, self.upload, Asker.USER), [offset], parameters=place, problems=storing),
+            Operation(
+                *("PUT", upload, self.begin, Asker.USER),
+                [offset],
+                takes=BlobBegin,
+                parameters=place,
+                problems=(*storing, QuotaExceeded, UploadConflict),
+            ),
+            Operation(
+                *("PATCH", upload, self.receive, Asker.USER),
+                [offset],
+                takes=octets,
+                parameters=(*place, OFFSET),
+                problems=(*storing, QuotaExceeded, UploadConflict),
+                moves_blobs=True,
+            ),
+            Operation(
+                *("POST", upload, self.complete, Asker.USER),
+                [Answer(201, "the blob is stored", BlobView)],
+                takes=BlobComplete,
+                parameters=place,
+                problems=(*storing, HeadConflict, UploadConflict, DigestMismatch),
+                moves_blobs=True,
+            ),
+            Operation(*("DELETE", upload, self.abandon, Asker.USER), [_GONE], parameters=place, problems=storing),
         ]
 
     async def page(self, request: web.Request) -> web.Response:
+        """A page of the blobs of a room, for who is in the room."""
         caller = await self._authenticator.authenticate(request)
         limit = max(1, _number(request.query, "limit", str(PAGE), PAGE))
         after = request.query.get("after", "")
@@ -85,40 +144,48 @@ class BlobApi:
         return answer(BlobsPage(blobs=views, next=views[-1].id if more else None))
 
     async def info(self, request: web.Request) -> web.Response:
+        """What the node knows of a blob, its sealed manifest among it."""
         caller = await self._authenticator.authenticate(request)
         return answer(_blob_view(await self._blobs.find(caller.user, *_place(request))))
 
     async def upload(self, request: web.Request) -> web.Response:
+        """How far the asker's upload is."""
         caller = await self._authenticator.authenticate(request)
         return answer(_upload_view(await self._blobs.upload(caller.user, *_place(request))))
 
     async def begin(self, request: web.Request) -> web.Response:
+        """Begin an upload, or find it again."""
         caller = await self._authenticator.authenticate(request, _BODY)
         body = read_model(BlobBegin, caller.body)
         return answer(_upload_view(await self._blobs.begin(caller.user, *_place(request), body.size)))
 
     async def receive(self, request: web.Request) -> web.Response:
+        """Send the part of an upload that begins at `offset`, at most 8 MiB."""
         user, blocks = await self._authenticator.authenticate_stream(request, MAX_PART)
         offset = _number(request.query, "offset", None, 2**53)
         return answer(_upload_view(await self._blobs.receive(user, *_place(request), offset, blocks)))
 
     async def complete(self, request: web.Request) -> web.Response:
+        """End an upload: check its digest and store it, with its sealed manifest."""
         caller = await self._authenticator.authenticate(request, _BODY)
         body = read_model(BlobComplete, caller.body)
         held = await self._blobs.complete(caller.user, *_place(request), unb64u(body.manifest))
         return answer(_blob_view(held), 201)
 
     async def abandon(self, request: web.Request) -> web.Response:
+        """Give up an upload."""
         caller = await self._authenticator.authenticate(request)
         await self._blobs.abandon(caller.user, *_place(request))
         return web.Response(status=204)
 
     async def delete(self, request: web.Request) -> web.Response:
+        """Delete a blob, for who stored it and for owners of the room."""
         caller = await self._authenticator.authenticate(request)
         await self._blobs.delete(caller.user, *_place(request))
         return web.Response(status=204)
 
     async def read(self, request: web.Request) -> web.StreamResponse:
+        """The sealed bytes of a blob, whole or in part."""
         caller = await self._authenticator.authenticate(request)
         held = await self._blobs.find(caller.user, *_place(request))
         etag = f'"{held.place.blob}"'

@@ -10,7 +10,7 @@ from contextlib import aclosing
 
 from aiohttp import hdrs, web
 
-from unibus.errors import InvalidInput, TooLarge
+from unibus.errors import InvalidInput, RequestTimeout, TooLarge
 
 BODY_SECONDS = 30.0
 """How long a whole body may take to arrive."""
@@ -26,13 +26,14 @@ async def read_body(request: web.BaseRequest, limit: int, seconds: float = BODY_
     """The whole body, `limit` bytes at most.
 
     Raises TooLarge, at once where Content-Length already says so; InvalidInput for a cut, badly chunked or compressed
-    body; and aiohttp's HTTPRequestTimeout (408) if it takes longer than `seconds`.
+    body; and RequestTimeout if it takes longer than `seconds`.
     """
     return b"".join([block async for block in _blocks(request, limit, seconds)])
 
 
-async def read_blocks(request: web.BaseRequest, limit: int, seconds: float = BODY_SECONDS) -> AsyncGenerator[bytes,
-None]:
+async def read_blocks(
+    request: web.BaseRequest, limit: int, seconds: float = BODY_SECONDS
+) -> AsyncGenerator[bytes, None]:
     """The body in blocks of about `BLOCK` bytes, `limit` in all at most; `seconds` are more for a larger limit.
 
     Raises as `read_body`.
@@ -78,7 +79,7 @@ async def _blocks(request: web.BaseRequest, limit: int, seconds: float) -> Async
                 raise _too_large(limit)
             yield chunk
     except TimeoutError as error:
-        raise web.HTTPRequestTimeout(text=f"the body did not arrive within {seconds:g} s; send it again") from error
+        raise RequestTimeout(f"the body did not arrive within {seconds:g} s; send it again") from error
     except (web.RequestPayloadError, ConnectionError) as error:
         raise InvalidInput("the body is cut short or badly framed; send it again") from error
 

@@ -10,6 +10,9 @@ from typing import Any
 
 from aiohttp import web
 
+from unibus.http.operations import Answer, Asker, Operation
+from unibus.model.wire import HealthView
+
 Look = Callable[[], Awaitable[dict[str, Any]]]
 
 
@@ -47,22 +50,31 @@ def health(
     }
 
 
-def health_routes(look: Look) -> list[web.RouteDef]:
-    """The three routes; `look` gathers what `health` is made of and calls it."""
+def health_operations(look: Look) -> list[Operation]:
+    """The three operations; `look` gathers what `health` is made of and calls it."""
 
     async def healthz(_request: web.Request) -> web.Response:
+        """The node's health and its security posture, read back from what runs."""
         found = await look()
         return _answer(200 if found["status"] == "ok" else 503, json.dumps(found, indent=2), "application/json")
 
     async def readyz(_request: web.Request) -> web.Response:
+        """Whether the node can serve now; if not, why not."""
         found = await look()
         reasons = found["reasons"]
         return _answer(503 if reasons else 200, "\n".join(reasons) or "ready", "text/plain")
 
     async def livez(_request: web.Request) -> web.Response:
+        """Whether the process turns."""
         return _answer(200, "live", "text/plain")
 
-    return [web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/livez", livez)]
+    well, ill = Answer(200, "all is well", HealthView), Answer(503, "degraded, with reasons", HealthView)
+    ready, not_ready = Answer(200, "`ready`", "text/plain"), Answer(503, "the reasons, one a line", "text/plain")
+    return [
+        Operation("GET", "/healthz", healthz, Asker.ANYBODY, [well, ill], head=True),
+        Operation("GET", "/readyz", readyz, Asker.ANYBODY, [ready, not_ready], head=True),
+        Operation("GET", "/livez", livez, Asker.ANYBODY, [Answer(200, "`live`", "text/plain")], head=True),
+    ]
 
 
 def _answer(status: int, text: str, kind: str) -> web.Response:

@@ -1,7 +1,7 @@
 """Every limit of the HTTP side in one place: what a node takes, how much of it at once, and how long it waits.
 
-Pure. `--rate-per-user`, `--rate-per-address` and `--max-connections` set the three that depend on who uses a bus; the others
-are part of the protocol, and another value would make a node that clients cannot rely on.
+Pure. `--rate-per-user`, `--rate-per-address` and `--max-connections` set the three that depend on who uses a bus; the
+others are part of the protocol: with another value a node would be one that clients cannot rely on.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Limits:
     idle_seconds: float = 75.0  # for a connection's first, or next, complete set of headers
     linger_seconds: float = 2.0  # how long the rest of a refused body is dropped, so that its sender sees the answer
     connections: int = 500  # below the 1024 files that a process has by default
-    rate_per_user: float = 200.0
-    rate_per_address: float = 500.0  # loopback is exempt: there the address is a proxy's
+    rate_per_user: int = 200
+    rate_per_address: int = 500  # loopback is exempt: there the address is a proxy's
     refusal_cost: int = 10  # requests that one from a stranger counts as
     remembered: int = 100_000  # users, and addresses, whose rate is known; less than 20 MB

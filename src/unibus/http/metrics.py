@@ -8,6 +8,7 @@ from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from unibus.errors import UnibusError
+from unibus.http.operations import Answer, Asker, Operation
 
 AUTH_STATUSES = {401, 403}
 
@@ -59,13 +60,16 @@ class Metrics:
 
         return count
 
-    def route(self) -> web.RouteDef:
-        """The route that Prometheus asks."""
+    def operation(self) -> Operation:
+        """What Prometheus asks."""
 
         async def metrics(_request: web.Request) -> web.Response:
+            """What this node did, for Prometheus."""
             return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-        return web.get("/metrics", metrics)
+        return Operation(
+            "GET", "/metrics", metrics, Asker.ANYBODY, [Answer(200, "the meters", "text/plain")], head=True
+        )
 
 
 def _route(request: web.Request) -> str:

@@ -9,18 +9,19 @@ from pydantic.json_schema import models_json_schema
 
 from unibus.errors import PROBLEM_PREFIX, UnibusError
 from unibus.http.operations import Answer, Asker, Operation, Parameter
+from unibus.http.parameters import IF_NONE_MATCH
 from unibus.model.problem import CONTENT_TYPE, Problem
 
 _ABOUT = """\
-The control plane of a unibus node: who is on the bus, who is in which room, the sealed keys of rooms, and encrypted blobs.
-Messages do not go this way, they go over NATS.
+The control plane of a unibus node: who is on the bus, who is in which room, the sealed keys of rooms, and encrypted
+blobs. Messages do not go this way, they go over NATS.
 
-Nothing that a node answers is to be trusted: records verify by themselves, and what has to be checked in them, with test
-vectors, is written in `docs/protocol.md`, which this page does not replace.
+Nothing that a node answers is to be trusted: records verify by themselves. What has to be checked in them stands in
+`docs/protocol.md`, with test vectors. This page does not replace it.
 
-Every refusal is problem details (RFC 9457). A request that is no HTTP/1.1, has another method than its address takes (405)
-or an unknown expectation (417) is refused with `about:blank` as the problem's type. Answers of 1 KiB and more are compressed
-for who asks for gzip; they hold no secret that a request could be made to be compressed together with.
+Every refusal is problem details (RFC 9457). A request with another method than its address takes (405) or an unknown
+expectation (417) is refused with `about:blank` as the problem's type. Whoever asks for gzip gets answers of 1 KiB and
+more compressed.
 """
 
 _SCHEMES = {
@@ -31,10 +32,10 @@ _SCHEMES = {
             "scheme": "signature",
             "description": "HTTP Message Signatures (RFC 9421) in one narrow profile. `Signature-Input` is "
             '`unibus=("@method" "@target-uri" "content-digest");created=…;nonce="…";alg="ed25519";keyid="U…";'
-            'tag="unibus:<bus id>"`, with `content-digest` (RFC 9530, SHA-256) exactly where there is a body; `Signature` '
-            "is `unibus=:…:`. `created` is within 60 s of the node's clock, a nonce is 16 random bytes in base64url and "
-            "good once, `keyid` is the signer's public nkey. The whole profile and its test vectors: docs/protocol.md, "
-            "“Signed requests”.",
+            'tag="unibus:<bus id>"`, with `content-digest` (RFC 9530, SHA-256) exactly where there is a body; '
+            "`Signature` is `unibus=:…:`. `created` is within 60 s of the node's clock, a nonce is 16 random bytes in "
+            "base64url and good once, `keyid` is the signer's public nkey. The whole profile and its test vectors: "
+            "docs/protocol.md, “Signed requests”.",
         },
     ),
     Asker.INVITED: (
@@ -63,13 +64,11 @@ _PROBLEM_HEADERS: Mapping[int, tuple[str, str]] = {
 
 def describe(operations: Sequence[Operation], version: str) -> dict[str, Any]:
     """The whole document, ready for JSON."""
-    models = {
-        model
-        for operation in operations
-        for model in (operation.takes, *(answer.body for answer in operation.answers))
-        if isinstance(model, type)
-    }
-    ordered = sorted({*models, Problem}, key=lambda model: model.__name__)
+    models: set[type[BaseModel]] = {Problem}
+    for operation in operations:
+        bodies = (operation.takes, *(answer.body for answer in operation.answers))
+        models.update(body for body in bodies if isinstance(body, type))
+    ordered = sorted(models, key=lambda model: model.__name__)
     _, found = models_json_schema(
         [(model, "validation") for model in ordered], ref_template="#/components/schemas/{model}"
     )
@@ -78,7 +77,7 @@ def describe(operations: Sequence[Operation], version: str) -> dict[str, Any]:
         methods = paths.setdefault(operation.path, {})
         methods[operation.method.lower()] = _operation(operation)
         if operation.head:
-            methods["head"] = _headless(_operation(operation))
+            methods["head"] = _headless(methods["get"])
     return {
         "openapi": "3.1.0",
         "info": {
@@ -104,10 +103,15 @@ def _operation(operation: Operation) -> dict[str, Any]:
             **_refusals(operation),
         },
     }
+    parameters = list(operation.parameters)
+    if operation.tagged:
+        parameters.append(IF_NONE_MATCH)
+        made["responses"]["200"]["headers"] = {"ETag": _header("names this answer, to the byte")}
+        made["responses"]["304"] = {"description": "nothing has changed since the answer with that ETag"}
     if more:
         made["description"] = " ".join(more.split())
-    if operation.parameters:
-        made["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
+    if parameters:
+        made["parameters"] = [_parameter(parameter) for parameter in parameters]
     if operation.takes is not None:
         made["requestBody"] = {"required": True, "content": _content(operation.takes)}
     return made

@@ -1,17 +1,15 @@
-"""One declaration for each route: what it takes, what it answers, how it refuses. Routes and description are made of it.
+"""One declaration for each route, of which the route and its description are made: what it takes, answers, refuses.
 
-A declaration stands beside its handler. What the handler does otherwise, the tests find by asking the real daemon all that
-the description allows.
+A declaration stands beside its handler. What the handler does otherwise, the tests find by asking the real daemon all
+that the description allows.
 """
 
-import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import wraps
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from pydantic import BaseModel
 
 from unibus.errors import (
@@ -96,8 +94,9 @@ class Answer:
 class Operation:
     """One method on one path, for `asker`.
 
-    `takes` is the body's model or media type, `problems` are the refusals beside those that go without saying. `head`
-    lets HEAD ask too. `moves_blobs`: the time depends on sizes, and is bounded by what a block may take.
+    `takes` is the body's model or media type, `problems` are the refusals beside those that go without saying. `tagged`
+    answers have an ETag; `head` lets HEAD ask too. `moves_blobs`: the time depends on sizes, and is bounded by what a
+    block may take.
     """
 
     method: str
@@ -108,6 +107,7 @@ class Operation:
     takes: type[BaseModel] | str | None = None
     parameters: Sequence[Parameter] = ()
     problems: Problems = ()
+    tagged: bool = False
     head: bool = False
     moves_blobs: bool = False
 
@@ -125,24 +125,3 @@ class Operation:
         """Every refusal that a handler, or what stands before it, may answer with."""
         body = _BODY if self.takes else ()
         return tuple(dict.fromkeys((*_ANY, *self.asker.problems, *body, *self.problems)))
-
-
-def route(operation: Operation, seconds: float) -> web.RouteDef:
-    """The route that serves `operation`, for at most `seconds` unless it moves blobs."""
-    handler = operation.handler if operation.moves_blobs else _within(seconds, operation.handler)
-    options = {"allow_head": operation.head} if operation.method == hdrs.METH_GET else {}
-    return web.RouteDef(operation.method, operation.path, handler, options)
-
-
-def _within(seconds: float, handler: Handler) -> Handler:
-    @wraps(handler)
-    async def timed(request: web.Request) -> web.StreamResponse:
-        try:
-            async with asyncio.timeout(seconds) as clock:
-                return await handler(request)
-        except TimeoutError:
-            if not clock.expired():
-                raise
-            raise AnswerTimeout(f"this took longer than {seconds:g} s; ask again, it may have been done") from None
-
-    return timed

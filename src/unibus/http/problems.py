@@ -5,6 +5,7 @@ number is told.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 
 import structlog
@@ -19,6 +20,9 @@ def problem_response(error: UnibusError) -> web.Response:
     """The answer that stands for `error`."""
     # RFC 9110 section 15.5.2: a 401 names the scheme that is asked for.
     headers: dict[str, str] = {hdrs.WWW_AUTHENTICATE: 'Signature realm="unibus"'} if error.status == 401 else {}
+    retry_after = error.extra.get("retry_after")
+    if isinstance(retry_after, float):
+        headers[hdrs.RETRY_AFTER] = str(math.ceil(retry_after))
     return _answer(error.status, to_problem(error), headers)
 
 

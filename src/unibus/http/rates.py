@@ -1,7 +1,7 @@
 """How many requests each identity or address may send: a token bucket each, with a bounded memory. Pure.
 
-Kept as one number a key, the time at which its bucket is full again (the "generic cell rate algorithm", ITU-T I.371). A key
-that is full again is as good as unknown, so what is forgotten first, the key that asked longest ago, is mostly no loss.
+Kept as one number a key, the time at which its bucket is full again (the "generic cell rate algorithm", ITU-T I.371).
+A key that is full again is as good as unknown, so forgetting the key that asked longest ago is mostly no loss.
 """
 
 import ipaddress
@@ -46,7 +46,7 @@ class Rates:
 
 
 def address_key(peer: str | None) -> str | None:
-    """What an address counts as: itself, or an IPv6 /64, of which one host may use all. None for loopback and no address."""
+    """What an address counts as: itself, or its /64 in IPv6, of which one host may use all. None for loopback."""
     try:
         address = ipaddress.ip_address((peer or "").partition("%")[0])
     except ValueError:

@@ -6,39 +6,87 @@ anything about a request that a handler gets to see.
 """
 
 import asyncio
+from collections import Counter
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 
-from unibus.http.problems import plain_response, refusal
+from unibus.errors import HeadersTooLarge, TargetTooLong
+from unibus.http.limits import Limits
+from unibus.http.problems import plain_response, problem_response, refusal
+from unibus.http.rates import address_key
 
-MAX_LINE = 4096
-"""Bytes of the request line, and of each header."""
-MAX_HEADERS = 64
-IDLE_SECONDS = 75.0
-"""How long a connection may take to send its first, or its next, complete set of headers."""
-LINGER_SECONDS = 2.0
-"""How long the rest of a refused body is read and dropped, so that its sender gets to see the answer."""
+
+class Crowd:
+    """How many connections there are, in all and from each address. Nobody but loopback may have more than half."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: dict[Connection, str | None] = {}
+        self._by_address: Counter[str | None] = Counter()
+
+    def enter(self, connection: "Connection", address: str | None) -> bool:
+        """Count a connection; whether there is room for it."""
+        self._open[connection] = address
+        self._by_address[address] += 1
+        return len(self._open) <= self._most and (
+            address is None or self._by_address[address] <= max(1, self._most // 2)
+        )
+
+    def leave(self, connection: "Connection") -> None:
+        """Count it no longer. Safe to call twice."""
+        if connection in self._open:
+            address = self._open.pop(connection)
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
+
+    @property
+    def overrun(self) -> bool:
+        """Whether there are so many that not even refusals can be said."""
+        return len(self._open) > 2 * self._most
 
 
 class Connection(web.RequestHandler):
-    """One connection. What is no HTTP request is answered with a problem, and ends the connection."""
+    """One connection. What is no HTTP request is answered with a problem, and ends the connection.
 
-    __slots__ = ("_log",)
+    `crowded` says that it is one too many: it may send one request, soon, and is told so.
+    """
 
-    def __init__(self, server: web.Server, log: structlog.stdlib.BoundLogger, idle: float) -> None:
+    __slots__ = ("_crowd", "_limits", "_log", "crowded")
+
+    def __init__(self, server: web.Server, log: structlog.stdlib.BoundLogger, limits: Limits, crowd: Crowd) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
-            keepalive_timeout=idle,
-            lingering_time=LINGER_SECONDS,
-            max_line_size=MAX_LINE,
-            max_field_size=MAX_LINE,
-            max_headers=MAX_HEADERS,
+            keepalive_timeout=limits.idle_seconds,
+            lingering_time=limits.linger_seconds,
+            max_line_size=limits.target,
+            max_field_size=limits.header,
+            max_headers=limits.headers,
             auto_decompress=False,
             access_log=None,  # type: ignore[arg-type]  # aiohttp takes None for "no access log"; its types do not say so
         )
         self._log = log
+        self._limits = limits
+        self._crowd = crowd
+        self.crowded = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Let the connection in, if there is room."""
+        peer = transport.get_extra_info("peername")
+        self.crowded = not self._crowd.enter(self, address_key(peer[0] if peer else None))
+        if self.crowded:
+            self._keepalive_timeout = self._limits.linger_seconds
+        super().connection_made(transport)
+        if self._crowd.overrun:
+            self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Make room for another."""
+        self._crowd.leave(self)
+        super().connection_lost(exc)
 
     def handle_error(
         self,
@@ -51,11 +99,23 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionAbortedError
         self._log.info("unreadable request", peer=request.remote, status=status, reason=type(exc).__name__)
-        answer = plain_response(
-            status, f"this is not a readable HTTP/1.1 request with headers of at most {MAX_LINE} bytes each"
-        )
+        answer = self._unreadable(status, exc)
         answer.force_close()
         return answer
+
+    def _unreadable(self, status: int, exc: BaseException | None) -> web.Response:
+        limits = self._limits
+        # The parser tells what was too long by nothing but the limit, and too many headers by nothing but its words.
+        match exc:
+            case LineTooLong(args=(_, limits.target, _)):
+                return problem_response(TargetTooLong(f"an address has at most {limits.target} bytes here"))
+            case LineTooLong():
+                return problem_response(HeadersTooLarge(f"a header has at most {limits.header} bytes here"))
+            case web.HTTPException() | None:
+                pass
+            case _ if str(getattr(exc, "message", "")).startswith("Too many headers"):
+                return problem_response(HeadersTooLarge(f"a request has at most {limits.headers} headers here"))
+        return plain_response(status, "this is not a readable HTTP/1.1 request")
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -63,13 +123,15 @@ class Connection(web.RequestHandler):
         """Send `resp`, as a problem if it is a refusal by aiohttp itself."""
         if isinstance(resp, web.HTTPException) and resp.status >= 400:
             resp = refusal(resp)
+        if self.crowded:
+            resp.force_close()
         return await super().finish_response(request, resp, start_time)
 
 
 class Site(web.BaseSite):
-    """Serves `runner` on `host` and `port` (0: any free one; `runner.addresses` tells which). `idle` is in seconds."""
+    """Serves `runner` on `host` and `port` (0: any free one; `runner.addresses` tells which)."""
 
-    __slots__ = ("_host", "_idle", "_log", "_port")
+    __slots__ = ("_crowd", "_host", "_limits", "_log", "_port")
 
     def __init__(
         self,
@@ -78,10 +140,11 @@ class Site(web.BaseSite):
         port: int,
         *,
         log: structlog.stdlib.BoundLogger,
-        idle: float = IDLE_SECONDS,
+        limits: Limits,
     ) -> None:
         super().__init__(runner)
-        self._host, self._port, self._log, self._idle = host, port, log, idle
+        self._host, self._port, self._log, self._limits = host, port, log, limits
+        self._crowd = Crowd(limits.connections)
 
     @property
     def name(self) -> str:
@@ -93,7 +156,6 @@ class Site(web.BaseSite):
         server = self._runner.server
         if server is None:
             raise RuntimeError("the runner must be set up before its site starts")
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Connection(server, self._log, self._idle), self._host, self._port
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(server, self._log, self._limits, self._crowd), self._host, self._port
         )

@@ -7,6 +7,8 @@ can find (that the server lies, that a local file is unsafe), or carry control c
 import unicodedata
 from http import HTTPStatus
 
+from pydantic import BaseModel, ConfigDict
+
 from unibus.crypto.encoding import load_json
 from unibus.errors import (
     BY_CODE,
@@ -27,6 +29,31 @@ MAX_DETAIL = 500
 _RESERVED = frozenset({"type", "title", "status", "detail", "instance"})
 _LOCAL = (Untrusted, KeyCustody, StartRefused, Unreachable)
 _GATEWAY = frozenset({502, 504})
+
+
+class Problem(BaseModel):
+    """Problem details (RFC 9457). `type` is `urn:unibus:problem:` and a code, or `about:blank` where the status says it all.
+
+    `detail` is a sentence for people. The other members go with some codes: the head of the log that has moved on
+    (`log` where it is the directory's), the `offset` to go on at, the `limit` or what is `left` in bytes, `retry_after`
+    in seconds, `server_time` in Unix seconds, and the number of an `incident` to tell the operator.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    sequence: int | None = None
+    hash: str | None = None
+    log: str | None = None
+    offset: int | None = None
+    limit: int | None = None
+    left: int | None = None
+    retry_after: float | None = None
+    server_time: int | None = None
+    incident: str | None = None
 
 
 def to_problem(error: UnibusError) -> dict[str, object]:

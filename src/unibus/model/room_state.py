@@ -54,11 +54,11 @@ class RoomState:
         index = bisect_right(turns, sequence, key=lambda turn: turn[0])
         return turns[index - 1][1] if index else None
 
-    def left_at(self, user: str, sequence: int) -> bool:
-        """Whether `user` had been in the room and was out of it after record `sequence`."""
+    def left_at(self, user: str, sequence: int, *, since: int = 0) -> bool:
+        """Whether `user` was out of the room after record `sequence`, and had left it after record `since`."""
         turns = self._turns.get(user, [])
         index = bisect_right(turns, sequence, key=lambda turn: turn[0])
-        return index > 0 and turns[index - 1][1] is None
+        return index > 0 and turns[index - 1][1] is None and turns[index - 1][0] > since
 
     def could_write(self, user: str, sequence: int) -> bool:
         """Whether `user` could send into the room after record `sequence`, as far as the room's log says."""

@@ -4,7 +4,7 @@ Records travel as their compact JWS text, sealed keys as base64url. What a serve
 this form: the client verifies what is inside.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -148,3 +148,20 @@ class BlobsPage(Strict):
 
     blobs: list[BlobView]
     next: str | None
+
+
+class HealthView(Strict):
+    """A node's health and posture. `uptime` is in seconds; `store` and `bus` are what those say of themselves."""
+
+    status: Literal["ok", "degraded"]
+    reasons: list[str]
+    node: str
+    version: str
+    uptime: float
+    founded: bool
+    bus_auth: Literal["off", "warn", "enforce"]
+    acl: bool
+    tls: bool
+    route_tls: bool | None
+    store: dict[str, Any]
+    bus: dict[str, Any]

@@ -134,21 +134,23 @@ class FileBlobs:
             going.turn += 1
             with descriptor_of(await self._open(place)) as descriptor:
                 hasher = await self._hash(going, descriptor)
-            right = b64u(hasher.digest()) == place.blob
-            found = await self.find(place.scope, place.blob)
-            if found is None and right:
-                found = Held(place, going.size, note, stored_at)
-                try:
-                    async with self._making:
-                        await _in_thread(self._layout.publish, found)
-                except StorageUnavailable:
-                    await self._drop(place)
-                    raise
-                self._going.pop(place, None)
-            else:
+            if b64u(hasher.digest()) != place.blob:
                 await self._drop(place)
-        if found is None or not right:
-            raise DigestMismatch("the bytes that came do not have the hash that is the blob's id: send them again")
+                raise DigestMismatch("what came does not have the hash that is the blob's id: send it again")
+            async with self._making:
+                return await self._publish(Held(place, going.size, note, stored_at))
+
+    async def _publish(self, held: Held) -> Held:
+        found = await self.find(held.place.scope, held.place.blob)
+        if found is None:
+            try:
+                await _in_thread(self._layout.publish, held)
+            except StorageUnavailable:
+                await self._drop(held.place)
+                raise
+            self._going.pop(held.place, None)
+            return held
+        await self._drop(held.place)
         return found
 
     async def abandon(self, place: Place) -> bool:

@@ -7,6 +7,7 @@ applied in full or not at all, also when the caller is cancelled or the process 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 
@@ -74,6 +75,12 @@ class Store(Protocol):
 
     async def forget_claims(self, now: int) -> int:
         """Drop the claims that expired before the Unix time `now`; how many were dropped."""
+
+    async def snapshot(self, path: Path) -> None:
+        """Write all logs, attachments and marks as they are at one moment, and no claims, to the new file `path`.
+
+        `store.snapshot` reads it, and `SqliteStore.open` takes it. Writers need not wait for this. Not synced to disk.
+        """
 
     async def posture(self) -> Mapping[str, object]:
         """What the engine really runs with, read back from it: at least `engine` (str) and `durable` (bool)."""

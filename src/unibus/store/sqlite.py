@@ -17,6 +17,7 @@ from unibus.errors import InvalidInput, StartRefused, StorageUnavailable
 from unibus.store.files import make_private, tighten
 from unibus.store.port import Append, Entry
 from unibus.store.schema import STEPS, Step, prepare
+from unibus.store.snapshot import write_snapshot
 from unibus.store.sqlite_errors import CLOSED, Condition, unavailable
 from unibus.store.sqlite_plan import Add, Claim, Forget, Probe
 from unibus.store.sqlite_writer import Writer
@@ -39,7 +40,10 @@ _MARKS = "SELECT name, value FROM marks WHERE name >= ? AND name < ? ORDER BY na
 class SqliteStore:
     """Implements `unibus.store.port.Store` on one file. Made by `open`; `close` it."""
 
-    def __init__(self, writing: aiosqlite.Connection, reading: aiosqlite.Connection, owned: AsyncExitStack) -> None:
+    def __init__(
+        self, path: Path, writing: aiosqlite.Connection, reading: aiosqlite.Connection, owned: AsyncExitStack
+    ) -> None:
+        self._path = path
         self._writing = writing
         self._reading = reading
         self._owned = owned
@@ -73,7 +77,7 @@ class SqliteStore:
                 ):
                     await writing.execute_fetchall(f"PRAGMA {setting}")
                 await reading.execute_fetchall("PRAGMA query_only = ON")
-                return cls(writing, reading, owned.pop_all())
+                return cls(path, writing, reading, owned.pop_all())
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise StartRefused(f"cannot use {path} as the store: {reason}; mend it or name another") from error
@@ -122,6 +126,17 @@ class SqliteStore:
     async def forget_claims(self, now: int) -> int:
         """See `Store.forget_claims`."""
         return await self._writer.write(Forget(_whole(now)))
+
+    async def snapshot(self, path: Path) -> None:
+        """See `Store.snapshot`."""
+        if self._closing is not None:
+            raise StorageUnavailable(CLOSED)
+        try:
+            await write_snapshot(self._path, path)
+        except OSError as error:
+            raise StorageUnavailable(f"a copy of the store cannot be written: {error.strerror}") from error
+        except sqlite3.Error as error:
+            raise unavailable(error) from error
 
     async def posture(self) -> Mapping[str, object]:
         """See `Store.posture`. `reasons` says what is wrong with the engine; it is empty when nothing is known to be.

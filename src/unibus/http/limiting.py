@@ -1,0 +1,74 @@
+"""How fast anybody may ask: each user by name, each address by number, and nobody when the house is full.
+
+Addresses are the connection's own; X-Forwarded-For is anybody's to write and is never read. On loopback, where proxies
+and local tools are, only users are limited.
+"""
+
+import math
+from collections.abc import Callable
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from unibus.errors import (
+    BootstrapRefused,
+    ConnectionsExhausted,
+    InviteUnknown,
+    NotAUser,
+    RateLimited,
+    SignatureInvalid,
+    SignatureMissing,
+    SignatureStale,
+    WrongBus,
+)
+from unibus.http.limits import BURST_SECONDS, Limits
+from unibus.http.rates import Rates, address_key
+from unibus.http.site import Connection
+
+_FROM_STRANGERS = (
+    BootstrapRefused,
+    InviteUnknown,
+    NotAUser,
+    SignatureInvalid,
+    SignatureMissing,
+    SignatureStale,
+    WrongBus,
+)
+
+
+class Limiter:
+    """The rates of one node. `clock` gives seconds that never go back."""
+
+    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
+        self._users = Rates(limits.rate_per_user, limits.rate_per_user * BURST_SECONDS, limits.remembered)
+        self._addresses = Rates(limits.rate_per_address, limits.rate_per_address * BURST_SECONDS, limits.remembered)
+        self._cost = limits.refusal_cost
+        self._clock = clock
+
+    def pace(self, user: str) -> None:
+        """Count a request of `user`. Raises RateLimited."""
+        _refuse(self._users.wait(user, self._clock()), "you ask")
+
+    def middleware(self) -> Middleware:
+        """Counts requests of addresses, those that prove nothing more than once; and turns away who is one too many."""
+
+        @web.middleware
+        async def limit(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if isinstance(request.protocol, Connection) and request.protocol.crowded:
+                raise ConnectionsExhausted("the node has as many connections as it takes; try again in a moment")
+            address = address_key(request.remote)
+            if address is None:
+                return await handler(request)
+            _refuse(self._addresses.wait(address, self._clock()), "this address asks")
+            try:
+                return await handler(request)
+            except _FROM_STRANGERS:
+                self._addresses.charge(address, self._cost - 1, self._clock())
+                raise
+
+        return limit
+
+
+def _refuse(wait: float, who: str) -> None:
+    if wait:
+        raise RateLimited(f"{who} too often; go on in {math.ceil(wait)} s", retry_after=round(wait, 3))

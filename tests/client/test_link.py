@@ -1,0 +1,76 @@
+"""The link to the bus never leaves anybody waiting for a connection that cannot come."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from unibus.client.link import Link
+from unibus.crypto.identity import Identity
+from unibus.errors import BusUnavailable, NotAUser, Unreachable
+
+ADA = Identity.from_secret(bytes(32))
+
+
+@asynccontextmanager
+async def linked(locate: Callable[[], Awaitable[str]], allowed: Callable[[], Awaitable[object]]) -> AsyncIterator[Link]:
+    """A link whose questions the test answers."""
+    link = Link(
+        ADA,
+        locate=locate,
+        allowed=allowed,
+        may_write=lambda _: True,
+        on_event=lambda _: None,
+        on_up=lambda: None,
+    )
+    try:
+        yield link
+    finally:
+        await link.close()
+
+
+async def _yes() -> None:
+    """This identity is on the bus."""
+
+
+@pytest.mark.parametrize("trouble", [TimeoutError(), Unreachable("nobody there"), ConnectionRefusedError()])
+async def test_it_goes_on_while_nobody_says_where_the_bus_is(trouble: Exception) -> None:
+    asked, often = 0, asyncio.Event()
+
+    async def nowhere() -> str:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            often.set()
+        raise trouble
+
+    async with linked(nowhere, _yes) as link:
+        waiting = asyncio.ensure_future(link.connection())
+        async with asyncio.timeout(10):
+            await often.wait()
+        assert not waiting.done()
+        await link.close()
+        with pytest.raises(BusUnavailable, match="is closed"):
+            await waiting
+
+
+async def test_an_address_that_is_none_is_told_and_not_waited_for() -> None:
+    async def nonsense() -> str:
+        return "nats://[half:4250"
+
+    async with linked(nonsense, _yes) as link, asyncio.timeout(10):
+        with pytest.raises(BusUnavailable, match="cannot be kept up"):
+            await link.connection()
+
+
+async def test_who_is_off_the_bus_hears_it() -> None:
+    async def nobody() -> str:
+        raise ConnectionRefusedError
+
+    async def revoked() -> None:
+        raise NotAUser
+
+    async with linked(nobody, revoked) as link, asyncio.timeout(10):
+        with pytest.raises(NotAUser):
+            await link.connection()

@@ -1,0 +1,411 @@
+"""Blobs from end to end: stored by one, fetched by another; and what becomes of every attack on the way."""
+
+import asyncio
+import io
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from tests.builders import identity
+from tests.e2e.conftest import StartNode
+from tests.support.people import Place
+from unibus import Bus, Room
+from unibus.client.blob_manifests import seal_manifest
+from unibus.client.messages import Refusal
+from unibus.crypto.blobs import CHUNK, SEALED_CHUNK, seal_chunks
+from unibus.crypto.encoding import b64u
+from unibus.crypto.httpsig import sign
+from unibus.errors import BlobInvalid, Forbidden, InvalidInput, NotFound, UnibusError
+from unibus.model.blobs import BlobManifest
+from unibus.model.wire import UploadView
+
+SIZES = [0, 1, CHUNK, CHUNK + 1, 9_000_000]
+SEALED = os.urandom(1000)
+ID = b64u(sha256(SEALED).digest())
+
+
+@dataclass
+class Scene:
+    """Ada's room with bob in it, eve on the bus and not in the room, rex a reader."""
+
+    place: Place
+    buses: Mapping[str, Bus]
+    rooms: Mapping[str, Room]
+
+    @property
+    def room(self) -> str:
+        return self.rooms["ada"].id
+
+    def held(self, blob: str) -> Path:
+        """Where the node keeps a blob."""
+        return self.place.data_dir / "blobs" / "held" / self.room / blob
+
+    def kept(self) -> list[str]:
+        """All that the node keeps of blobs."""
+        root = self.place.data_dir / "blobs"
+        return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+    async def ask(
+        self, who: str, method: str, what: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """A well-signed request about `what` below the room's blobs; the answer, or the error that it stands for."""
+        target = URL(f"/v1/rooms/{self.room}/blobs{what}", encoded=True)
+        async with self.buses[who].api.exchange(method, target, body, headers) as answer:
+            return answer.status, answer.headers, await answer.read()
+
+
+@pytest.fixture
+async def scene(start_node: StartNode, data_dir: Path) -> AsyncIterator[Scene]:
+    node = await start_node()
+    place = Place(f"http://127.0.0.1:{node.http_port}", data_dir)
+    await place.found("bob", "eve", "rex")
+    async with (
+        place.enter("ada") as ada,
+        place.enter("bob") as bob,
+        place.enter("eve") as eve,
+        place.enter("rex") as rex,
+    ):
+        room = await ada.create_room("ops")
+        await room.add("bob")
+        await room.add("rex", "reader")
+        rooms = {"ada": room, "bob": await bob.room("ops"), "rex": await rex.room("ops")}
+        yield Scene(place, {"ada": ada, "bob": bob, "eve": eve, "rex": rex}, rooms)
+
+
+def names(path: Path) -> list[str]:
+    """What stands in a directory."""
+    return sorted(entry.name for entry in path.iterdir())
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("form", ["file", "stream"])
+async def test_what_one_stores_another_fetches(scene: Scene, tmp_path: Path, size: int, form: str) -> None:
+    data = os.urandom(size)
+    (tmp_path / "source").write_bytes(data)
+    source = tmp_path / "source" if form == "file" else io.BytesIO(data)
+    blob = await scene.rooms["ada"].put_blob(source, "report.pdf", media_type="application/pdf")
+    (listed,) = await scene.rooms["bob"].blobs()
+    assert (listed.id, listed.name, listed.size, listed.handle) == (blob, "report.pdf", size, "ada")
+    assert listed.manifest.media_type == "application/pdf"
+    assert await scene.rooms["bob"].get_blob(blob, tmp_path / "target") == listed
+    assert (tmp_path / "target").read_bytes() == data
+    assert names(tmp_path) == ["data", "source", "target"]
+    on_disk = scene.place.bytes_on_disk()
+    assert b"report.pdf" not in on_disk
+    assert size < 100 or data[:100] not in on_disk
+    await scene.rooms["ada"].delete_blob(blob)
+    assert await scene.rooms["bob"].blobs() == []
+    assert scene.kept() == []
+
+
+async def test_two_blobs_of_the_same_bytes_are_different_blobs(scene: Scene) -> None:
+    room = scene.rooms["ada"]
+    assert await room.put_blob(io.BytesIO(b"same"), "a") != await room.put_blob(io.BytesIO(b"same"), "a")
+
+
+async def test_the_list_goes_over_pages(scene: Scene) -> None:
+    stored = {await scene.rooms["bob"].put_blob(io.BytesIO(b"x"), f"{n}") for n in range(5)}
+    seen, after = [], ""
+    while True:
+        _, _, body = await scene.ask("rex", "GET", f"?limit=2{after}")
+        page = json.loads(body)
+        seen += [blob["id"] for blob in page["blobs"]]
+        if page["next"] is None:
+            break
+        after = f"&after={page['next']}"
+    assert seen == sorted(stored)
+    assert [blob.name for blob in await scene.rooms["rex"].blobs()] == ["0", "1", "2", "3", "4"]
+
+
+def begin(size: int = len(SEALED)) -> bytes:
+    return json.dumps({"size": size}).encode()
+
+
+UPLOAD = f"/{ID}/upload"
+COMPLETE = json.dumps({"manifest": b64u(bytes(300))}).encode()
+REQUESTS: list[tuple[str, str, bytes]] = [
+    ("PUT", UPLOAD, begin()),
+    ("GET", UPLOAD, b""),
+    ("PATCH", f"{UPLOAD}?offset=0", SEALED),
+    ("POST", UPLOAD, COMPLETE),
+    ("DELETE", UPLOAD, b""),
+    ("GET", "", b""),
+    ("GET", f"/{ID}", b""),
+    ("HEAD", f"/{ID}", b""),
+    ("GET", f"/{ID}/info", b""),
+    ("DELETE", f"/{ID}", b""),
+]
+
+
+async def test_who_is_not_in_the_room_finds_nothing(scene: Scene) -> None:
+    blob = await scene.rooms["ada"].put_blob(io.BytesIO(b"there"), "there")
+    before = scene.kept()
+    for method, what, body in REQUESTS:
+        for known in (what, what.replace(ID, blob)):
+            with pytest.raises(UnibusError) as refused:
+                await scene.ask("eve", method, known, body)
+            # An answer to HEAD has no body that could say more.
+            if method != "HEAD":
+                assert (known, refused.value.message) == (known, "there is no such room for you")
+    assert scene.kept() == before
+
+
+async def test_a_reader_stores_nothing(scene: Scene) -> None:
+    for method, what, body in REQUESTS[:5]:
+        with pytest.raises(Forbidden):
+            await scene.ask("rex", method, what, body)
+    with pytest.raises(Forbidden):
+        await scene.rooms["rex"].put_blob(io.BytesIO(b"x"), "x")
+    assert scene.kept() == []
+
+
+BAD: list[tuple[str, str, bytes, str]] = [
+    ("PUT", UPLOAD, begin(15), "invalid-input"),
+    ("PUT", UPLOAD, begin(-1), "invalid-input"),
+    ("PUT", UPLOAD, begin(2**60), "invalid-input"),
+    ("PUT", UPLOAD, begin(11 * 2**30), "too-large"),
+    ("PUT", UPLOAD, b'{"size": "1000"}', "invalid-input"),
+    ("PUT", UPLOAD, b"\x00", "invalid-input"),
+    ("PUT", UPLOAD, begin(999), "upload-conflict"),
+    ("PUT", "/..%2F..%2Fx/upload", begin(), "invalid-input"),
+    ("PUT", f"/{ID[:-1]}%0A/upload", begin(), "invalid-input"),
+    ("PUT", f"/{ID}A/upload", begin(), "invalid-input"),
+    ("PUT", "/%2e%2e/upload", begin(), "invalid-input"),
+    ("GET", "/%00", b"", "invalid-input"),
+    ("PATCH", UPLOAD, SEALED, "invalid-input"),
+    ("PATCH", f"{UPLOAD}?offset=-1", SEALED, "invalid-input"),
+    ("PATCH", f"{UPLOAD}?offset=1e3", SEALED, "invalid-input"),
+    ("PATCH", f"{UPLOAD}?offset={'9' * 4000}", SEALED, "internal"),
+    ("PATCH", f"{UPLOAD}?offset={'9' * 16}", SEALED, "invalid-input"),
+    ("PATCH", f"{UPLOAD}?offset=1", SEALED, "upload-conflict"),
+    ("PATCH", f"{UPLOAD}?offset=1000", SEALED, "upload-conflict"),
+    ("PATCH", f"{UPLOAD}?offset=0", SEALED + b"x", "too-large"),
+    ("PATCH", f"{UPLOAD}?offset=0", bytes(8 * 2**20 + 1), "too-large"),
+    ("PATCH", f"{UPLOAD}?offset=0", b"", "signature-invalid"),
+    ("PATCH", f"/{b64u(bytes(32))}/upload?offset=0", SEALED, "not-found"),
+    ("POST", UPLOAD, COMPLETE, "invalid-input"),
+    ("POST", UPLOAD, b'{"manifest": "="}', "invalid-input"),
+    ("POST", UPLOAD, json.dumps({"manifest": "A" * 9000}).encode(), "too-large"),
+    ("GET", f"/{ID}", b"", "not-found"),
+    ("GET", f"/{ID}/info", b"", "not-found"),
+    ("DELETE", f"/{ID}", b"", "not-found"),
+    ("GET", "?limit=-1", b"", "invalid-input"),
+    ("GET", "?after=..", b"", "invalid-input"),
+]
+
+
+async def test_bad_requests_of_a_member_change_nothing(scene: Scene) -> None:
+    await scene.ask("bob", "PUT", UPLOAD, begin())
+    before = scene.kept()
+    for method, what, body, code in BAD:
+        with pytest.raises(UnibusError) as refused:
+            await scene.ask("bob", method, what, body)
+        assert (method, what, body[:40], refused.value.code) == (method, what, body[:40], code)
+    assert scene.kept() == before
+    _, _, answer = await scene.ask("bob", "GET", UPLOAD)
+    assert UploadView.model_validate_json(answer) == UploadView(offset=0, size=len(SEALED), stored=False)
+
+
+async def test_a_part_that_is_not_the_signed_one_does_not_count(scene: Scene) -> None:
+    await scene.ask("bob", "PUT", UPLOAD, begin())
+    bus, url = scene.buses["bob"], f"{scene.place.url}/v1/rooms/{scene.room}/blobs{UPLOAD}?offset=0"
+    signed = sign(
+        identity("bob").signing, "PATCH", url, SEALED, bus=bus.id, created=int(time.time()), nonce=b64u(os.urandom(16))
+    )
+    async with aiohttp.ClientSession() as session:
+        for status, code in ((401, "signature-invalid"), (401, "nonce-replayed")):
+            async with session.patch(url, data=SEALED[::-1], headers=signed) as answer:
+                assert answer.status == status
+                assert (await answer.json(content_type=None))["type"].endswith(code)
+    await scene.ask("bob", "PATCH", f"{UPLOAD}?offset=0", SEALED)
+
+
+async def test_a_total_that_is_not_the_id_leaves_nothing(scene: Scene) -> None:
+    blob = b64u(bytes(32))
+    await scene.ask("bob", "PUT", f"/{blob}/upload", begin())
+    await scene.ask("bob", "PATCH", f"/{blob}/upload?offset=0", SEALED)
+    room = scene.rooms["bob"]
+    bus = scene.buses["bob"]
+    key = await bus.keyring.key(room.state, 1)
+    made = BlobManifest(name="x", size=1, key=b64u(bytes(32)))
+    sealed = seal_manifest(blob, made, identity("bob").signing, key, room.state, bus.directory, time.time())
+    with pytest.raises(UnibusError) as refused:
+        await scene.ask("bob", "POST", f"/{blob}/upload", json.dumps({"manifest": b64u(sealed)}).encode())
+    assert refused.value.code == "digest-mismatch"
+    assert scene.kept() == []
+
+
+async def test_conditions_and_ranges_over_http(scene: Scene) -> None:
+    blob = await scene.rooms["ada"].put_blob(io.BytesIO(b"x" * 100), "x")
+    whole = scene.held(blob).joinpath("data").read_bytes()
+    status, headers, body = await scene.ask("bob", "GET", f"/{blob}")
+    assert (status, body, headers["ETag"], headers["Accept-Ranges"]) == (200, whole, f'"{blob}"', "bytes")
+    status, headers, body = await scene.ask("bob", "GET", f"/{blob}", headers={"Range": "bytes=5-9"})
+    assert (status, body, headers["Content-Range"]) == (206, whole[5:10], f"bytes 5-9/{len(whole)}")
+    status, headers, body = await scene.ask("bob", "HEAD", f"/{blob}")
+    assert (status, body, headers["Content-Length"]) == (200, b"", str(len(whole)))
+    for refused, wanted in ((304, {"If-None-Match": f'"{blob}"'}), (416, {"Range": f"bytes={len(whole)}-"})):
+        url = f"{scene.place.url}/v1/rooms/{scene.room}/blobs/{blob}"
+        signed = sign(
+            identity("bob").signing,
+            "GET",
+            url,
+            b"",
+            bus=scene.buses["bob"].id,
+            created=int(time.time()),
+            nonce=b64u(os.urandom(16)),
+        )
+        async with aiohttp.ClientSession() as session, session.get(url, headers=signed | wanted) as answer:
+            assert answer.status == refused
+            assert refused != 416 or answer.headers["Content-Range"] == f"bytes */{len(whole)}"
+
+
+Lie = Callable[[Path, Path], None]
+
+
+def flip(at: int) -> Lie:
+    def lie(data: Path, _other: Path) -> None:
+        raw = bytearray(data.joinpath("data").read_bytes())
+        raw[at] ^= 1
+        data.joinpath("data").write_bytes(raw)
+
+    return lie
+
+
+def cut(by: int) -> Lie:
+    def lie(blob: Path, _other: Path) -> None:
+        os.truncate(blob / "data", (blob / "data").stat().st_size - by)
+        resized(blob)
+
+    return lie
+
+
+def extend(blob: Path, _other: Path) -> None:
+    with (blob / "data").open("ab") as file:
+        file.write(b"x")
+    resized(blob)
+
+
+def other_bytes(blob: Path, other: Path) -> None:
+    (blob / "data").write_bytes((other / "data").read_bytes())
+    resized(blob)
+
+
+def swap_manifests(blob: Path, other: Path) -> None:
+    (blob / "meta").write_bytes((other / "meta").read_bytes())
+
+
+def other_uploader(blob: Path, _other: Path) -> None:
+    meta = json.loads((blob / "meta").read_bytes())
+    (blob / "meta").write_text(json.dumps(meta | {"owner": identity("rex").user}))
+
+
+def resized(blob: Path) -> None:
+    meta = json.loads((blob / "meta").read_bytes())
+    (blob / "meta").write_text(json.dumps(meta | {"size": (blob / "data").stat().st_size}))
+
+
+@pytest.mark.parametrize(
+    ("lie", "name"),
+    [
+        (flip(0), "altered: its chunk 0"),
+        (flip(SEALED_CHUNK), "altered: its chunk 1"),
+        (flip(-1), "altered: its chunk 2"),
+        (cut(1), "another size"),
+        (cut(SEALED_CHUNK), "another size"),
+        (extend, "another size"),
+        (other_bytes, "altered"),
+        (swap_manifests, "altered or swapped"),
+        (other_uploader, "somebody else"),
+    ],
+    ids=["first", "middle", "last", "cut", "cut by a chunk", "extended", "other", "manifest swapped", "uploader"],
+)
+async def test_a_server_that_lies_is_named_and_leaves_no_file(
+    scene: Scene, tmp_path: Path, lie: Lie, name: str
+) -> None:
+    room = scene.rooms["ada"]
+    blob = await room.put_blob(io.BytesIO(os.urandom(3 * CHUNK)), "a")
+    other = await room.put_blob(io.BytesIO(os.urandom(3 * CHUNK)), "b")
+    lie(scene.held(blob), scene.held(other))
+    with pytest.raises(BlobInvalid, match=name):
+        await scene.rooms["bob"].get_blob(blob, tmp_path / "target")
+    assert names(tmp_path) == ["data"]
+    refused: list[Refusal] = []
+    listed = await scene.rooms["bob"].blobs(on_refused=refused.append)
+    assert len(listed) + len(refused) == 2
+    assert other in {found.id for found in listed}
+
+
+async def test_a_member_who_gives_two_contents_one_id_is_noticed(scene: Scene, tmp_path: Path) -> None:
+    # Whoever has the key can seal other bytes that open; with a server's help they would stand under the same id.
+    blob = await scene.rooms["ada"].put_blob(io.BytesIO(b"pay bob"), "order")
+    key = (await scene.rooms["ada"].blob(blob)).key
+    scene.held(blob).joinpath("data").write_bytes(seal_chunks(key, b"pay eve", 0, ends=True))
+    with pytest.raises(BlobInvalid, match="not the blob of that id"):
+        await scene.rooms["bob"].get_blob(blob, tmp_path / "target")
+    assert names(tmp_path) == ["data"]
+
+
+async def test_a_blob_of_another_room_is_not_of_this_one(scene: Scene) -> None:
+    blob = await scene.rooms["ada"].put_blob(io.BytesIO(b"x"), "x")
+    second = await scene.buses["ada"].create_room("second")
+    with pytest.raises(NotFound):
+        await second.blob(blob)
+    held = scene.held(blob)
+    (held.parent.parent / second.id).mkdir()
+    held.rename(held.parent.parent / second.id / blob)
+    with pytest.raises(BlobInvalid, match="swapped"):
+        await second.blob(blob)
+
+
+async def test_who_was_removed_fetches_and_stores_nothing_more(scene: Scene, tmp_path: Path) -> None:
+    blob = await scene.rooms["ada"].put_blob(io.BytesIO(b"x"), "x")
+    room = scene.rooms["bob"]
+    await scene.rooms["ada"].remove("bob")
+    attempts: list[Awaitable[object]] = [
+        room.get_blob(blob, tmp_path / "target"),
+        room.put_blob(io.BytesIO(b"x"), "y"),
+        room.blobs(),
+        room.delete_blob(blob),
+    ]
+    for attempt in attempts:
+        with pytest.raises(NotFound):
+            await attempt
+    later = await scene.rooms["ada"].put_blob(io.BytesIO(b"y"), "y")
+    assert [found.name for found in await scene.rooms["rex"].blobs()] == ["x", "y"]
+    assert (await scene.rooms["rex"].blob(later)).handle == "ada"
+
+
+async def test_no_file_is_written_over(scene: Scene, tmp_path: Path) -> None:
+    blob = await scene.rooms["ada"].put_blob(io.BytesIO(b"new"), "x")
+    (tmp_path / "target").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("target", "link", "data", "missing/target"):
+        with pytest.raises(InvalidInput):
+            await scene.rooms["bob"].get_blob(blob, tmp_path / name)
+    assert (tmp_path / "target").read_bytes() == b"old"
+    assert not (tmp_path / "nowhere").exists()
+
+
+async def test_two_fetch_to_one_place_and_one_does(scene: Scene, tmp_path: Path) -> None:
+    data = os.urandom(2_000_000)
+    blob = await scene.rooms["ada"].put_blob(io.BytesIO(data), "x")
+    fetching = (scene.rooms[who].get_blob(blob, tmp_path / "target") for who in ("ada", "bob", "rex"))
+    outcomes = await asyncio.gather(*fetching, return_exceptions=True)
+    assert sum(isinstance(outcome, InvalidInput) for outcome in outcomes) == 2
+    assert (tmp_path / "target").read_bytes() == data
+
+
+async def test_an_unknown_blob_is_an_unknown_blob(scene: Scene, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no such blob"):
+        await scene.rooms["bob"].get_blob(ID, tmp_path / "target")
+    with pytest.raises(InvalidInput):
+        await scene.rooms["bob"].get_blob("../x", tmp_path / "target")

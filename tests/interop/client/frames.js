@@ -1,0 +1,83 @@
+/**
+ * Frames: one NATS message, encrypted once and signed once. Pure; the session, the counter and the clock are given.
+ * A counter of a session is never used twice: who seals counts. (docs/protocol.md, "Frames")
+ */
+
+import { createCipheriv, createDecipheriv } from "node:crypto";
+import { b64u, bigEndian, hkdf, Refused, sha256, transcript, unb64u } from "./encoding.js";
+import { userKey, userOf } from "./nkeys.js";
+import { inEpoch } from "./roomkeys.js";
+import { sign, verify } from "./signing.js";
+
+const LEAST = 225;
+const MOST = 1_000_000;
+const HEADER = 61;
+export const COUNTERS = 2 ** 32;
+
+/** The bytes of a frame. `content` is `{sentAt, roomHead, directoryHead, messages}`, heads being `{seq, hash}`. */
+export function sealFrame(identity, key, epoch, session, counter, content) {
+  const numbers = [bigEndian(epoch.number, 4), userKey(identity.user), session, bigEndian(counter, 8)];
+  const header = Buffer.concat([Buffer.from([1]), ...numbers]);
+  const bound = transcript("unibus frame v1", epoch.bus, epoch.room, header);
+  const cipher = createCipheriv("aes-256-gcm", frameKey(key, epoch, session, identity.user), bigEndian(counter, 12));
+  cipher.setAAD(bound);
+  const sealed = Buffer.concat([cipher.update(plaintext(content)), cipher.final(), cipher.getAuthTag()]);
+  return Buffer.concat([header, sealed, sign(identity.signing, signed(bound, sealed))]);
+}
+
+/** What stands on the outside: `{number, sender, session, counter}`; believed only once the frame was opened. */
+export function readEnvelope(frame) {
+  if (frame.length < LEAST || frame.length > MOST || frame[0] !== 1) invalid("no frame of this version");
+  return {
+    number: frame.readUInt32BE(1),
+    sender: userOf(frame.subarray(5, 37)),
+    session: frame.subarray(37, 53),
+    counter: Number(frame.readBigUInt64BE(53)),
+  };
+}
+
+/** What a frame says, if it was made by its sender for this epoch and under this key. */
+export function openFrame(frame, key, epoch) {
+  const { number, sender, session, counter } = readEnvelope(frame);
+  if (number !== epoch.number || counter >= COUNTERS)
+    invalid("another epoch, or a counter beyond the session's budget");
+  const bound = transcript("unibus frame v1", epoch.bus, epoch.room, frame.subarray(0, HEADER));
+  const sealed = frame.subarray(HEADER, -64);
+  try {
+    if (!verify(sender, signed(bound, sealed), frame.subarray(-64))) throw new Error("another signature");
+    const cipher = createDecipheriv("aes-256-gcm", frameKey(key, epoch, session, sender), bigEndian(counter, 12));
+    cipher.setAAD(bound).setAuthTag(sealed.subarray(-16));
+    return contentOf(Buffer.concat([cipher.update(sealed.subarray(0, -16)), cipher.final()]));
+  } catch (error) {
+    return invalid(error.message);
+  }
+}
+
+const frameKey = (key, epoch, session, sender) => hkdf(key, session, inEpoch("unibus frame key v1", epoch, sender));
+const signed = (bound, sealed) => transcript("unibus frame signature v1", sha256(Buffer.concat([bound, sealed])));
+
+function plaintext({ sentAt, roomHead, directoryHead, messages }) {
+  const heads = [roomHead, directoryHead].flatMap(({ seq, hash }) => [bigEndian(seq, 4), unb64u(hash, 32)]);
+  const lengths = messages.map((message) => bigEndian(message.length, 4));
+  return Buffer.concat([bigEndian(sentAt, 8), ...heads, bigEndian(messages.length, 4), ...lengths, ...messages]);
+}
+
+function contentOf(plain) {
+  const headAt = (place) => ({ seq: plain.readUInt32BE(place), hash: b64u(plain.subarray(place + 4, place + 36)) });
+  const count = plain.readUInt32BE(80);
+  let place = 84 + 4 * count;
+  if (count < 1 || place > plain.length) throw new Error("more messages than lengths");
+  const messages = [];
+  for (let index = 0; index < count; index++) {
+    const end = place + plain.readUInt32BE(84 + 4 * index);
+    if (end > plain.length) throw new Error("lengths that do not add up");
+    messages.push(plain.subarray(place, end));
+    place = end;
+  }
+  if (place !== plain.length) throw new Error("lengths that do not add up");
+  return { sentAt: Number(plain.readBigUInt64BE(0)), roomHead: headAt(8), directoryHead: headAt(44), messages };
+}
+
+function invalid(why) {
+  throw new Refused("frame-invalid", why);
+}

@@ -79,3 +79,9 @@ def test_a_directory_takes_the_name(ada: Person, bob: Person, room: str) -> None
     (bob.home / "there").mkdir()
     bob.does("blob", "get", room, "inside", "there")
     assert Path(bob.home / "there" / "inside").read_bytes() == b"x"
+
+
+def test_an_id_that_begins_with_a_dash_is_no_option(ada: Person, room: str) -> None:
+    blob = "-" + "h" * 41 + "A"
+    for arguments in (["get", room, blob], ["get", room, blob, "here"], ["rm", room, blob], ["rm", room, "id:" + blob]):
+        assert "there is no such blob" in ada.refused("blob", *arguments)

@@ -183,7 +183,7 @@ BAD: list[tuple[str, str, bytes, str]] = [
     ("PATCH", UPLOAD, SEALED, "invalid-input"),
     ("PATCH", f"{UPLOAD}?offset=-1", SEALED, "invalid-input"),
     ("PATCH", f"{UPLOAD}?offset=1e3", SEALED, "invalid-input"),
-    ("PATCH", f"{UPLOAD}?offset={'9' * 4000}", SEALED, "internal"),
+    ("PATCH", f"{UPLOAD}?offset={'9' * 1000}", SEALED, "invalid-input"),
     ("PATCH", f"{UPLOAD}?offset={'9' * 16}", SEALED, "invalid-input"),
     ("PATCH", f"{UPLOAD}?offset=1", SEALED, "upload-conflict"),
     ("PATCH", f"{UPLOAD}?offset=1000", SEALED, "upload-conflict"),
@@ -393,6 +393,29 @@ async def test_no_file_is_written_over(scene: Scene, tmp_path: Path) -> None:
             await scene.rooms["bob"].get_blob(blob, tmp_path / name)
     assert (tmp_path / "target").read_bytes() == b"old"
     assert not (tmp_path / "nowhere").exists()
+
+
+def plant_link(place: Path, precious: Path) -> None:
+    place.symlink_to(precious)
+
+
+def plant_second_name(place: Path, precious: Path) -> None:
+    place.hardlink_to(precious)
+
+
+def plant_pipe(place: Path, _precious: Path) -> None:
+    os.mkfifo(place)
+
+
+@pytest.mark.parametrize("plant", [plant_link, plant_second_name, plant_pipe])
+async def test_what_was_planted_for_the_unfinished_file_is_refused(scene: Scene, tmp_path: Path, plant: Lie) -> None:
+    blob = await scene.rooms["ada"].put_blob(io.BytesIO(b"secret"), "x")
+    (tmp_path / "precious").write_bytes(b"precious")
+    plant(tmp_path / f".target.{blob[:16]}.part", tmp_path / "precious")
+    with pytest.raises(InvalidInput):
+        await scene.rooms["bob"].get_blob(blob, tmp_path / "target")
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+    assert "target" not in names(tmp_path)
 
 
 async def test_two_fetch_to_one_place_and_one_does(scene: Scene, tmp_path: Path) -> None:

@@ -170,6 +170,11 @@ ATTACKS = [
     Attack("length and chunks at once", 400, "blank", sign=POST, edit=plus("Transfer-Encoding", "chunked")),
     Attack("a giant header", 431, "headers-too-large", edit=plus("X-Padding", "x" * 10_000)),
     Attack("a giant signature", 431, "headers-too-large", edit=instead("Signature", "x" * 10_000)),
-    Attack("very many headers", 431, "headers-too-large", edit=lambda headers: headers + [(f"X-{i}", "") for i in range(1000)]),
+    Attack(
+        "very many headers",
+        431,
+        "headers-too-large",
+        edit=lambda headers: headers + [(f"X-{i}", "") for i in range(1000)],
+    ),
     Attack("a giant target", 414, "target-too-long", send={"target": "/" + "x" * 10_000}),
 ]

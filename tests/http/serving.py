@@ -10,10 +10,11 @@ from typing import Any
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from structlog.testing import LogCapture
 
-from unibus.http.problems import problem_middleware
 from unibus.http.limits import Limits
+from unibus.http.problems import problem_middleware
 from unibus.http.site import Site
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -77,7 +78,11 @@ def raw(method: str, target: str, headers: Sequence[tuple[str, str]], body: byte
 
 @asynccontextmanager
 async def serving(
-    routes: Sequence[web.RouteDef], *, limits: Limits | None = None, incident: Callable[[], str] | None = None
+    routes: Sequence[web.RouteDef],
+    *,
+    limits: Limits | None = None,
+    incident: Callable[[], str] | None = None,
+    middlewares: Sequence[Middleware] = (),
 ) -> AsyncIterator[Server]:
     """Serve `routes` behind the problem middleware, on the same site as the daemon."""
     capture = LogCapture()
@@ -85,7 +90,8 @@ async def serving(
         None, processors=[capture], wrapper_class=structlog.stdlib.BoundLogger
     )
     numbers = count(1)
-    app = web.Application(middlewares=[problem_middleware(log, incident or (lambda: f"n{next(numbers)}"))])
+    problems = problem_middleware(log, incident or (lambda: f"n{next(numbers)}"))
+    app = web.Application(middlewares=[problems, *middlewares])
     app.add_routes(routes)
     runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()

@@ -23,6 +23,7 @@ from unibus.errors import (
     QuotaExceeded,
     TooLarge,
     UnibusError,
+    UploadConflict,
 )
 from unibus.model.blobs import manifest_purpose
 from unibus.services.blob_quota import OVERHEAD, BlobLimits
@@ -225,6 +226,33 @@ async def test_of_two_who_store_it_at_once_the_first_stays(blobs: Blobs, room: R
     held = await asyncio.gather(*(blobs.complete(user(n), room.id, ID, manifest(room, n)) for n in ("ada", "bob")))
     assert held[0] == held[1]
     assert blobs.stored_bytes == len(DATA) + OVERHEAD
+
+
+async def test_what_fails_on_a_stored_blob_does_not_stop_it_from_counting(blobs: Blobs, room: RoomStory) -> None:
+    await store(blobs, room)
+    with pytest.raises(NotFound):
+        await blobs.receive(user("bob"), room.id, ID, 0, blocks(DATA))
+    with pytest.raises(NotFound):
+        await blobs.abandon(user("bob"), room.id, ID)
+    await blobs.complete(user("bob"), room.id, ID, manifest(room))
+    assert blobs.stored_bytes == len(DATA) + OVERHEAD
+
+
+async def test_who_comes_second_keeps_no_upload(blobs: Blobs, room: RoomStory) -> None:
+    await send(blobs, room, "ada")
+    held = await store(blobs, room)
+    assert await blobs.complete(user("ada"), room.id, ID, manifest(room, "ada")) == held
+    with pytest.raises(NotFound):
+        await blobs.abandon(user("ada"), room.id, ID)
+    assert blobs.stored_bytes == len(DATA) + OVERHEAD
+
+
+async def test_a_small_beginning_does_not_make_room_for_something_large(blobs: Blobs, room: RoomStory) -> None:
+    await blobs.begin(user("bob"), room.id, ID, 16)
+    for _ in range(2):
+        with pytest.raises(UploadConflict):
+            await blobs.begin(user("bob"), room.id, ID, 1000)
+        assert blobs.stored_bytes == 16 + OVERHEAD
 
 
 async def test_wrong_bytes_count_for_nobody(blobs: Blobs, room: RoomStory) -> None:

@@ -16,7 +16,7 @@ import nats.errors
 from nats.aio.msg import Msg
 from structlog.typing import FilteringBoundLogger
 
-from unibus.bus import config, retention, stream
+from unibus.bus import config, retention, snapshot, stream
 from unibus.bus.callout import Callout
 from unibus.bus.child import Child
 from unibus.bus.deliveries import Deliveries
@@ -27,7 +27,7 @@ from unibus.bus.posture import Posture, read_posture
 from unibus.bus.registry import Registry
 from unibus.bus.tap import tap
 from unibus.errors import BusUnavailable
-from unibus.services.ports import BusPolicy
+from unibus.services.ports import BusPolicy, StreamState
 
 READY_WITHIN = 120.0
 STOP_GRACE = 5.0
@@ -101,6 +101,12 @@ class Life:
         """Drop what the room no longer keeps. Raises BusUnavailable."""
         if self._links is not None:
             await retention.retain(self._links, room, seconds, size, self._around.clock())
+
+    async def snapshot(self, path: Path) -> StreamState:
+        """Write all frames to the new file `path`. Raises BusUnavailable, OSError."""
+        if self._links is None:
+            raise BusUnavailable("nats-server is not ready: try again")
+        return await snapshot.save(self._links, path)
 
     async def announce(self, subject: str, body: bytes) -> None:
         """Publish to a member's announcements, if the server is there."""

@@ -10,6 +10,7 @@ import os
 import random as chance
 import time
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
@@ -21,7 +22,7 @@ from unibus.bus.options import BusOptions
 from unibus.crypto.encoding import dump_json
 from unibus.errors import BusUnavailable, StartRefused
 from unibus.model import subjects
-from unibus.services.ports import BusPolicy
+from unibus.services.ports import BusPolicy, StreamState
 
 
 class BusPlane:
@@ -133,6 +134,12 @@ class BusPlane:
             await self._life.retain(room, seconds, size)
         except BusUnavailable as error:
             self._log.warning("a room's old messages were not dropped", room=room, reason=error.message)
+
+    async def snapshot(self, path: Path) -> StreamState:
+        """See `services.ports.MessageCopies`."""
+        if self._life is None:
+            raise BusUnavailable(f"the messages cannot be copied now: {self._reason}")
+        return await self._life.snapshot(path)
 
     async def cut(self, user: str) -> None:
         """Cut `user` off; none of its connections and deliveries is alive when this returns."""

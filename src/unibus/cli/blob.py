@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from unibus.client.room import Room
 
 
+class TakesIds(click.Command):
+    """A command that knows an id which begins with a dash from an option: one id in 64 does."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [_AS_ID + arg if arg.startswith("-") and _is_id(arg) else arg for arg in args])
+
+
+_AS_ID = "id:"
+
+
 @click.group("blob", short_help="files in a room")
 def command() -> None:
     """Files in a room, encrypted on this machine. ROOM is a room's name or id, BLOB a blob's id or unique name."""
@@ -52,7 +62,7 @@ def put(shared: Shared, room: str, path: str, name: str | None, media_type: str 
         say(f"  id  {blob}")
 
 
-@command.command("get")
+@command.command("get", cls=TakesIds)
 @click.argument("room")
 @click.argument("blob")
 @click.argument("path", required=False, type=click.Path(path_type=Path))
@@ -95,7 +105,7 @@ def list_blobs(shared: Shared, room: str) -> None:
         say(line)
 
 
-@command.command("rm")
+@command.command("rm", cls=TakesIds)
 @click.argument("room")
 @click.argument("blob")
 @pass_shared
@@ -106,7 +116,8 @@ def remove(shared: Shared, room: str, blob: str) -> None:
         async with shared.bus() as bus:
             found = await bus.room(room)
             # By its id, also one whose manifest does not verify can be deleted.
-            meant = blob if _is_id(blob) else (await _find(found, blob)).id
+            named = blob.removeprefix(_AS_ID)
+            meant = named if _is_id(named) else (await _find(found, named)).id
             await found.delete_blob(meant)
             return meant
 
@@ -128,6 +139,7 @@ def _is_id(text: str) -> bool:
 
 
 async def _find(room: "Room", text: str) -> "Blob":
+    text = text.removeprefix(_AS_ID)
     if _is_id(text):
         return await room.blob(text)
     found = [blob for blob in await room.blobs(on_refused=_refused) if blob.name == text]

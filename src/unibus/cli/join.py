@@ -21,7 +21,7 @@ def command(shared: Shared, token: str, handle: str | None, url: str | None) -> 
     from unibus.client.joining import join_bus
     from unibus.crypto.invites import read_token
 
-    invite = read_token(sys.stdin.read(4096) if token == "-" else token)
+    invite = read_token(sys.stdin.read(4096) if token == "-" else token)  # noqa: S105 - the word for standard input
     identity = shared.identity() if shared.identity_path.exists() else new_identity(shared.identity_path)
     joined = run(join_bus(invite, identity, handle, url=url, state=shared.state_path, deadline=DEADLINE))
     address = url or invite.url

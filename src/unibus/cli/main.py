@@ -19,11 +19,13 @@ from unibus.errors import NotAUser, UnibusError
 _COMMANDS = {
     "blob": ("unibus.cli.blob", "files in a room, encrypted"),
     "audit": ("unibus.cli.audit", "who did what, and what was refused"),
+    "backup": ("unibus.cli.backup", "the whole bus in one file, made while it runs"),
     "demo": ("unibus.cli.demo", "the story of a bus, told against a throw-away daemon"),
     "health": ("unibus.cli.health", "how a node is, and how secure it really runs"),
     "identity": ("unibus.cli.identity", "make, show, carry or compare your identity"),
     "init": ("unibus.cli.init", "become the first admin of a new bus"),
     "join": ("unibus.cli.join", "come onto a bus by an invite"),
+    "restore": ("unibus.cli.restore", "put a bus back from a backup"),
     "room": ("unibus.cli.room", "rooms and who is in them"),
     "send": ("unibus.cli.send", "send messages into a room"),
     "tail": ("unibus.cli.tail", "read the messages of a room"),

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -20,7 +21,7 @@ from unibus.client.blob_manifests import Blob
 from unibus.client.blob_upload import PATIENCE, Progress, blob_path
 from unibus.crypto.blobs import CHUNK, Opener, seal_chunks, sealed_size
 from unibus.crypto.encoding import b64u
-from unibus.errors import BlobInvalid, InvalidInput, NonceReplayed, Unreachable
+from unibus.errors import BlobInvalid, InvalidInput, NonceReplayed, RateLimited, Unreachable
 
 GATHER = 2**20
 _READ = 128 * CHUNK
@@ -102,6 +103,10 @@ def _beside(path: Path, partial: Path) -> Iterator[int]:
     except OSError as error:
         raise InvalidInput(f"cannot write beside {path}: {(error.strerror or str(error)).lower()}") from error
     try:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_nlink != 1:
+            # Somebody who may write in this directory could have put it there, to read along or to have a file spoilt.
+            raise InvalidInput(f"there is a {partial} that is not this program's own: remove it, or name another place")
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield descriptor
     except BlockingIOError as error:
@@ -125,7 +130,7 @@ async def _receive(api: ControlApi, room: str, blob: Blob, download: Download, p
     while download.position < download.size:
         try:
             await _stream(api, room, blob, download, progress)
-        except (Unreachable, NonceReplayed):
+        except (Unreachable, NonceReplayed, RateLimited):
             if download.position > reached:
                 moved, reached, pauses = loop.time(), download.position, delays()
             if loop.time() - moved > PATIENCE:

@@ -12,12 +12,15 @@ from yarl import URL
 from unibus.client.api import ControlApi
 from unibus.client.backoff import delays
 from unibus.client.blob_source import PART, Plan, Source, planned_part
-from unibus.errors import NonceReplayed, NotFound, Unreachable, UploadConflict
+from unibus.errors import NonceReplayed, NotFound, RateLimited, Unreachable, UploadConflict
 from unibus.model.wire import BlobBegin, UploadView
 
 PATIENCE = 60.0
-_PART_SECONDS = aiohttp.ClientTimeout(total=330.0, sock_connect=10.0)  # as long as the daemon waits for a part
-_CUT = (Unreachable, UploadConflict, NonceReplayed, NotFound)
+PART_SECONDS = aiohttp.ClientTimeout(total=330.0, sock_connect=10.0)
+"""As long as the daemon waits for a part, and for the slowest disk that ends one."""
+_CUT = (Unreachable, UploadConflict, NonceReplayed, NotFound, RateLimited)
+
+JSON, _OCTETS = {"Content-Type": "application/json"}, {"Content-Type": "application/octet-stream"}
 
 Progress = Callable[[int, int], None]
 """Told how many bytes of how many are done."""
@@ -50,8 +53,8 @@ class Sender:
             if offset > reached:
                 moved, reached, pauses = loop.time(), offset, delays()
             try:
-                async for offset in self._send_from(offset):
-                    moved, reached = loop.time(), offset
+                async for sent in self._send_from(offset):
+                    moved, reached = loop.time(), sent
             except _CUT:
                 if loop.time() - moved > PATIENCE:
                     raise
@@ -80,7 +83,7 @@ class Sender:
                 part = await following
                 following = self._make(offset + len(part))
                 target = self._path % {"offset": str(offset)}
-                async with self._api.exchange("PATCH", target, part, _OCTETS, patience=_PART_SECONDS):
+                async with self._api.exchange("PATCH", target, part, _OCTETS, patience=PART_SECONDS):
                     offset += len(part)
                 self._progress(offset, self._plan.size)
                 yield offset
@@ -95,6 +98,3 @@ class Sender:
             return following
         making = asyncio.to_thread(planned_part, self._source, self._plan, offset // PART)
         return asyncio.create_task(making, name="next part")
-
-
-_OCTETS = {"Content-Type": "application/octet-stream"}

@@ -18,12 +18,12 @@ from unibus.client.blob_download import fetch
 from unibus.client.blob_manifests import Blob, believe, manifest_epoch, open_manifest, seal_manifest
 from unibus.client.blob_resume import Resume
 from unibus.client.blob_source import Source, file_source, plan, spooled_source
-from unibus.client.blob_upload import Progress, Sender, blob_path
+from unibus.client.blob_upload import JSON, PART_SECONDS, Progress, Sender, blob_path
 from unibus.client.messages import Refusal
 from unibus.client.races import until_first
 from unibus.crypto.blobs import KEY_BYTES
 from unibus.crypto.encoding import b64u
-from unibus.errors import Forbidden, NotFound, Untrusted
+from unibus.errors import Forbidden, NotFound, Unreachable, Untrusted
 from unibus.model.blobs import BlobManifest, check_blob_id, check_blob_name
 from unibus.model.wire import BlobComplete, BlobsPage, BlobView
 
@@ -107,7 +107,7 @@ class RoomBlobs:
     async def _complete(self, blob: str, manifest: BlobManifest) -> None:
         bus = self._bus
 
-        async def attempt() -> BlobView:
+        async def attempt() -> None:
             await bus.replica.sync_directory()
             state = await bus.replica.sync_room(self._room.id)
             if not state.may_write(bus.user, bus.directory):
@@ -119,7 +119,13 @@ class RoomBlobs:
                 blob, manifest, bus.identity.signing, key, self._room.state, bus.directory, time.time()
             )
             body = BlobComplete(manifest=b64u(sealed)).model_dump_json().encode()
-            return await bus.api.call(BlobView, "POST", blob_path(self._room.id, blob, "/upload"), body)
+            target = blob_path(self._room.id, blob, "/upload")
+            try:
+                async with bus.api.exchange("POST", target, body, JSON, patience=PART_SECONDS):
+                    return
+            except Unreachable:
+                # Repeated it is answered as the first time. A refusal is not: a full disk has taken the upload along.
+                await bus.api.call(BlobView, "POST", target, body)
 
         await until_first(attempt)
 

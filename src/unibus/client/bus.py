@@ -53,7 +53,8 @@ class Bus:
             on_up=self._catch_up,
         )
         self._rooms: dict[str, Room] = {}
-        self._following: set[asyncio.Task[None]] = set()
+        self._following: dict[str, asyncio.Task[None]] = {}
+        self._news: set[str] = set()
 
     @property
     def user(self) -> str:
@@ -227,9 +228,10 @@ class Bus:
         for room in self._rooms.values():
             await room.close()
         await self.link.close()
-        for task in self._following:
+        following = list(self._following.values())
+        for task in following:
             task.cancel()
-        await asyncio.gather(*self._following, return_exceptions=True)
+        await asyncio.gather(*following, return_exceptions=True)
         await self.api.close()
 
     async def _locate(self) -> str:
@@ -258,9 +260,18 @@ class Bus:
             self._begin_to_follow(name)
 
     def _begin_to_follow(self, name: str) -> None:
-        task = asyncio.create_task(self._follow(name), name=f"follow {name}")
-        self._following.add(task)
-        task.add_done_callback(self._following.discard)
+        # However often a log is announced, it is fetched by one task, once more after the last announcement.
+        self._news.add(name)
+        if name not in self._following:
+            self._following[name] = asyncio.create_task(self._follow_news(name), name=f"follow {name}")
+
+    async def _follow_news(self, name: str) -> None:
+        try:
+            while name in self._news:
+                self._news.discard(name)
+                await self._follow(name)
+        finally:
+            del self._following[name]
 
     async def _follow(self, name: str) -> None:
         try:

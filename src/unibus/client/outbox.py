@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from unibus.client.backoff import delays
 from unibus.client.batching import Batch, Batcher, Sent
 from unibus.client.link import Connection, Link
 from unibus.crypto.encoding import b64u, load_json
-from unibus.errors import BusUnavailable, InvalidInput, LimitReached, UnibusError
+from unibus.errors import BusUnavailable, InvalidInput, LimitReached, StorageUnavailable, UnibusError, Unreachable
 from unibus.model.subjects import room_messages
 
 IN_FLIGHT = 16  # frames on their way at once
@@ -83,6 +84,7 @@ class Outbox:
         self._wake.set()
         if self._task is None:
             self._task = self._loop.create_task(self._run(), name=f"outbox {self._room}")
+            self._task.add_done_callback(self._ended)
         return sent
 
     async def room_to_post(self) -> None:
@@ -109,12 +111,30 @@ class Outbox:
         await asyncio.gather(*tasks, return_exceptions=True)
         self.fail(BusUnavailable("the connection to the bus was closed before this was stored"))
 
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A mistake of this library's own: whoever waits must hear of it, and not wait for ever.
+            self.fail(UnibusError(f"sending failed for an unforeseen reason: {error!r}"))
+            self._task = None
+
     async def _run(self) -> None:
+        away: float | None = None  # since when the control plane does not answer
+        pauses = delays()
         while True:
             await self._wake.wait()
             self._wake.clear()
             try:
                 await self._send_waiting()
+                away, pauses = None, delays()
+            except (Unreachable, StorageUnavailable) as error:
+                now = self._loop.time()
+                away = now if away is None else away
+                if now - away < self._deadline:
+                    await asyncio.sleep(next(pauses))
+                    self._wake.set()
+                else:
+                    away, pauses = None, delays()
+                    self.fail(error)
             except UnibusError as error:
                 self.fail(error)
             except (NatsError, OSError):

@@ -109,8 +109,10 @@ class Reader:
         try:
             request = dump_json({"room": self._room, "token": token, "after": after})
             start = read_opened(await connection.request(control(self._user, "deliver"), request, OPEN_SECONDS))
-            if start < (after or 0):
-                raise LogRolledBack(f"the bus shows {start} frames where {after} were seen before: some are lost")
+            if after is not None and start != after:
+                raise LogRolledBack(
+                    f"the bus begins after frame {start} and not after {after}: frames are lost or withheld"
+                )
             yield DeliveryState(start)
         finally:
             # Without a subscriber the daemon's consumer ends by itself.

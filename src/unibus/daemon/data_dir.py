@@ -1,18 +1,27 @@
 """The data directory: made private, held by one daemon at a time, and home of the bootstrap token.
 
-The lock is the kernel's (flock), so that it ends with its holder however that ends.
+The lock is the kernel's (flock), so that it ends with its holder however that ends. Whoever takes it also ends what a
+crash has interrupted: copies that were put aside for a backup go, and a restore is either undone or finished.
 """
 
 import fcntl
 import os
 import secrets
+import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from unibus.errors import StartRefused
+from unibus.store.files import sync_directory
 
 TOKEN = "bootstrap-token"  # noqa: S105 - a file's name
+STORE, BLOBS, MESSAGES = "unibus.sqlite3", "blobs", "nats"
+"""What a bus is made of; the store is moved in last."""
+BACKUP = "backup"
+"""Copies that are put aside while a backup is made."""
+RESTORING, RESTORED = "restoring", "restored"
+"""Where a restore puts together what it verifies, and the name of that once all of it holds."""
 
 
 class DataDir:
@@ -39,7 +48,19 @@ class DataDir:
             ) from error
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        try:
+            self._settle()
+        except OSError as error:
+            os.close(self._lock)
+            self._lock = None
+            raise StartRefused(f"cannot tidy the data directory {self.path}: {error.strerror}") from error
         return self
+
+    def _settle(self) -> None:
+        for left in (BACKUP, RESTORING):
+            shutil.rmtree(self.path / left, ignore_errors=True)
+        if (self.path / RESTORED).is_dir():
+            self.move_in()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -47,6 +68,26 @@ class DataDir:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    @property
+    def holds_bus(self) -> bool:
+        """Whether there is anything of a bus."""
+        return any((self.path / name).exists() for name in (STORE, BLOBS, MESSAGES, TOKEN))
+
+    def commit(self) -> None:
+        """Make what lies in `RESTORING`, synced, this directory's bus. From its first step on, a crash undoes nothing."""
+        (self.path / RESTORING).rename(self.path / RESTORED)
+        sync_directory(self.path)
+        self.move_in()
+
+    def move_in(self) -> None:
+        """Bring what lies in `RESTORED` to its places. May be interrupted and done again."""
+        for name in (MESSAGES, BLOBS, STORE):
+            if (self.path / RESTORED / name).exists():
+                (self.path / RESTORED / name).rename(self.path / name)
+        sync_directory(self.path)
+        shutil.rmtree(self.path / RESTORED)
+        sync_directory(self.path)
 
     @property
     def token_path(self) -> Path:

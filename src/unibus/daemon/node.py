@@ -17,12 +17,13 @@ from aiohttp import web
 from unibus import __version__
 from unibus.bus.options import BusAuth, BusOptions
 from unibus.bus.plane import BusPlane
-from unibus.daemon.data_dir import DataDir
+from unibus.daemon.data_dir import BACKUP, BLOBS, STORE, DataDir
 from unibus.daemon.options import Options
 from unibus.errors import InviteUnknown, NotAUser, StartRefused, StorageUnavailable, UnibusError
 from unibus.http.api import Api
 from unibus.http.audit import AuditApi, audit_middleware
 from unibus.http.auth import Authenticator
+from unibus.http.backup import BackupApi
 from unibus.http.blobs import BlobApi
 from unibus.http.description import described
 from unibus.http.health import health, health_operations
@@ -32,11 +33,13 @@ from unibus.http.problems import problem_middleware
 from unibus.http.routing import route
 from unibus.http.site import Site
 from unibus.services.audit import Audit
+from unibus.services.backups import Backups
 from unibus.services.blobs import Blobs
 from unibus.services.books import Books
 from unibus.services.gate import Gate
 from unibus.services.membership import Membership
 from unibus.services.reading import Reading
+from unibus.services.restores import floor
 from unibus.services.upkeep import drop_old_messages, forget_claims, sweep_blobs, watch_loop
 from unibus.store.blob_files import FileBlobs
 from unibus.store.port import Store
@@ -83,8 +86,20 @@ class Node:
                 founded=self.data_dir.spend_token,
             )
             stack.push_async_callback(membership.close)
-            blobs = await self._open_blobs(gate)
-            await self._serve_http(stack, gate, membership, blobs)
+            files = await FileBlobs.open(self._options.data_dir / BLOBS)
+            blobs = await self._load_blobs(gate, files)
+            backups = Backups(
+                books=self.books,
+                gate=gate,
+                store=self.store,
+                blobs=files,
+                messages=self.bus,
+                audit=self.audit,
+                clock=time.time,
+                node=self._options.node_name,
+                work=self._options.data_dir / BACKUP,
+            )
+            await self._serve_http(stack, gate, membership, blobs, backups, await floor(self.store))
             self._own(asyncio.create_task(forget_claims(self.store, time.time), name="claims upkeep"))
             self._own(asyncio.create_task(sweep_blobs(blobs), name="blobs upkeep"))
             self._own(asyncio.create_task(drop_old_messages(self.store, self.bus), name="retention upkeep"))
@@ -106,14 +121,13 @@ class Node:
 
     async def _open_store(self, stack: AsyncExitStack) -> Store:
         try:
-            store = await SqliteStore.open(self._options.data_dir / "unibus.sqlite3")
+            store = await SqliteStore.open(self._options.data_dir / STORE)
         except StorageUnavailable as error:
             raise StartRefused(error.message) from error
         stack.push_async_callback(store.close)
         return store
 
-    async def _open_blobs(self, gate: Gate) -> Blobs:
-        files = await FileBlobs.open(self._options.data_dir / "blobs")
+    async def _load_blobs(self, gate: Gate, files: FileBlobs) -> Blobs:
         blobs = Blobs(self.books, gate, files, time.time, self._options.blobs)
         try:
             await blobs.load()
@@ -138,7 +152,15 @@ class Node:
             return None
         return self.data_dir.bootstrap_token()
 
-    async def _serve_http(self, stack: AsyncExitStack, gate: Gate, membership: Membership, blobs: Blobs) -> None:
+    async def _serve_http(
+        self,
+        stack: AsyncExitStack,
+        gate: Gate,
+        membership: Membership,
+        blobs: Blobs,
+        backups: Backups,
+        restored: int,
+    ) -> None:
         reading = Reading(self.books, self.store, gate)
 
         def authenticator(knows: Callable[[str], bool], stranger: type[UnibusError]) -> Authenticator:
@@ -150,6 +172,7 @@ class Node:
                 stranger=stranger,
                 body_seconds=limits.body_seconds,
                 pace=limiter.pace,
+                floor=restored,
             )
 
         limits = self._options.limits
@@ -169,6 +192,7 @@ class Node:
             *api.operations(),
             *AuditApi(users, gate, self.audit, self._options.node_name).operations(),
             *BlobApi(users, blobs).operations(),
+            *BackupApi(users, backups).operations(),
         ]
         app.add_routes(route(operation, limits.request_seconds) for operation in described(operations, __version__))
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5.0)

@@ -23,6 +23,7 @@ from multidict import istr
 from unibus.crypto import httpsig
 from unibus.errors import (
     InvalidInput,
+    JustRestored,
     NonceReplayed,
     NotAUser,
     SignatureInvalid,
@@ -57,7 +58,8 @@ class Authenticator:
     """Checks signed requests. `bus_id` gives this bus's id, or None before there is a bus; `clock` gives Unix time.
 
     `stranger` is what a signer hears who is no user; `body_seconds` is how long a body may take to arrive;
-    `pace` raises RateLimited when a user asks too often.
+    `pace` raises RateLimited when a user asks too often. Nothing signed up to `floor` (Unix seconds) is good: it may have
+    been used before the bus was restored, and which nonces were is not known any more.
     """
 
     def __init__(
@@ -70,8 +72,10 @@ class Authenticator:
         stranger: type[UnibusError] = NotAUser,
         body_seconds: float = BODY_SECONDS,
         pace: Callable[[str], None] | None = None,
+        floor: int = 0,
     ) -> None:
         self._claims = claims
+        self._floor = floor
         self._bus_id = bus_id
         self._is_user = is_user
         self._clock = clock
@@ -123,7 +127,15 @@ class Authenticator:
             raise SignatureInvalid("a request with a body must send and sign its content-digest")
         if signed.bus != self._bus_id():
             raise WrongBus("this request was signed for another bus; check the address, or the bus you joined")
-        httpsig.check_fresh(signed.created, self._clock())
+        now = self._clock()
+        httpsig.check_fresh(signed.created, now)
+        if now <= self._floor:
+            left = math.ceil(self._floor - now) + 1
+            raise JustRestored(f"the bus was restored a moment ago: ask again in {left} s", retry_after=left)
+        if signed.created <= self._floor:
+            raise SignatureStale(
+                "the request was signed before the bus was restored: sign it again", server_time=int(now)
+            )
         httpsig.verify(signed, request.method, _target_uri(request))
         if not self._is_user(signed.user):
             raise self._stranger

@@ -37,13 +37,16 @@ _FROM_STRANGERS = (
 
 
 class Limiter:
-    """The rates of one node. `clock` gives seconds that never go back."""
+    """The rates of one node. `clock` gives seconds that never go back, `key` what an address counts as, if at all."""
 
-    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, limits: Limits, clock: Callable[[], float], key: Callable[[str | None], str | None] = address_key
+    ) -> None:
         self._users = Rates(limits.rate_per_user, limits.rate_per_user * BURST_SECONDS, limits.remembered)
         self._addresses = Rates(limits.rate_per_address, limits.rate_per_address * BURST_SECONDS, limits.remembered)
         self._cost = limits.refusal_cost
         self._clock = clock
+        self._key = key
 
     def pace(self, user: str) -> None:
         """Count a request of `user`. Raises RateLimited."""
@@ -56,7 +59,7 @@ class Limiter:
         async def limit(request: web.Request, handler: Handler) -> web.StreamResponse:
             if isinstance(request.protocol, Connection) and request.protocol.crowded:
                 raise ConnectionsExhausted("the node has as many connections as it takes; try again in a moment")
-            address = address_key(request.remote)
+            address = self._key(request.remote)
             if address is None:
                 return await handler(request)
             _refuse(self._addresses.wait(address, self._clock()), "this address asks")

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -29,6 +30,10 @@ class Metrics:
             registry=self._registry,
         )
         self._auth = Counter("unibus_http_auth", "outcomes of signed requests", ["outcome"], registry=self._registry)
+        # Looking a label up costs as much as the rest of a small request's bookkeeping; there are only so many.
+        self._requests_of = cache(self._requests.labels)
+        self._seconds_of = cache(self._seconds.labels)
+        self._auth_of = cache(self._auth.labels)
         self.loop_lag = Gauge("unibus_loop_lag_seconds", "how late the event loop last was", registry=self._registry)
         for name, (text, read) in gauges.items():
             Gauge(f"unibus_{name}", text, registry=self._registry).set_function(read)
@@ -53,10 +58,10 @@ class Metrics:
                 return response
             finally:
                 route = _route(request)
-                self._requests.labels(route, str(status)).inc()
-                self._seconds.labels(route).observe(time.perf_counter() - began)
+                self._requests_of(route, str(status)).inc()
+                self._seconds_of(route).observe(time.perf_counter() - began)
                 if "Signature" in request.headers or status == 401:
-                    self._auth.labels(outcome if status in AUTH_STATUSES else "ok").inc()
+                    self._auth_of(outcome if status in AUTH_STATUSES else "ok").inc()
 
         return count
 

@@ -7,11 +7,15 @@ from unibus.model.wire import PAGE
 MAX_SEQUENCE = 2**31
 MAX_ENTRY = 2**53
 LONGEST_WAIT = 25  # seconds that a reader of the audit trail may wait for the next entry
-_BLOB = r"^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$"
+_BLOB = "[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]"
 
 ROOM = Parameter("room", "path", "the room's id", {"type": "string", "pattern": f"^{ROOM_ID.pattern}$"}, required=True)
 BLOB = Parameter(
-    "blob", "path", "the SHA-256 of the sealed blob, in base64url", {"type": "string", "pattern": _BLOB}, required=True
+    "blob",
+    "path",
+    "the SHA-256 of the sealed blob, in base64url",
+    {"type": "string", "pattern": f"^{_BLOB}$"},
+    required=True,
 )
 AFTER = Parameter(
     "after",
@@ -32,9 +36,9 @@ WAIT = Parameter(
     {"type": "integer", "minimum": 0, "maximum": LONGEST_WAIT, "default": 0},
 )
 AFTER_ROOM = Parameter(
-    "after", "query", "`next` of the page before", {"type": "string", "pattern": f"^{ROOM_ID.pattern}$"}
+    "after", "query", "`next` of the page before", {"type": "string", "pattern": f"^({ROOM_ID.pattern})?$"}
 )
-AFTER_BLOB = Parameter("after", "query", "`next` of the page before", {"type": "string", "pattern": _BLOB})
+AFTER_BLOB = Parameter("after", "query", "`next` of the page before", {"type": "string", "pattern": f"^({_BLOB})?$"})
 LIMIT = Parameter(
     "limit",
     "query",
@@ -48,8 +52,6 @@ OFFSET = Parameter(
     {"type": "integer", "minimum": 0, "maximum": 2**53},
     required=True,
 )
-RANGE = Parameter("Range", "header", "one range of bytes (RFC 9110 section 14.2)", {"type": "string", "maxLength": 100})
-IF_RANGE = Parameter("If-Range", "header", "the blob's ETag", {"type": "string", "maxLength": 100})
-IF_NONE_MATCH = Parameter(
-    "If-None-Match", "header", "the ETag of an answer that the asker has", {"type": "string", "maxLength": 1000}
-)
+RANGE = Parameter("Range", "header", "one range of bytes (RFC 9110 section 14.2)", {"type": "string"})
+IF_RANGE = Parameter("If-Range", "header", "the blob's ETag", {"type": "string"})
+IF_NONE_MATCH = Parameter("If-None-Match", "header", "the ETag of an answer that the asker has", {"type": "string"})

@@ -6,6 +6,7 @@ A key that is full again is as good as unknown, so forgetting the key that asked
 
 import ipaddress
 from collections import OrderedDict
+from functools import lru_cache
 
 
 class Rates:
@@ -45,6 +46,7 @@ class Rates:
             self._full_at.popitem(last=False)
 
 
+@lru_cache(maxsize=4096)
 def address_key(peer: str | None) -> str | None:
     """What an address counts as: itself, or its /64 in IPv6, of which one host may use all. None for loopback."""
     try:

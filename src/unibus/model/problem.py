@@ -28,7 +28,7 @@ MAX_DETAIL = 500
 
 _RESERVED = frozenset({"type", "title", "status", "detail", "instance"})
 _LOCAL = (Untrusted, KeyCustody, StartRefused, Unreachable)
-_GATEWAY = frozenset({502, 504})
+_GATEWAY = frozenset({502, 503, 504})
 
 
 class Problem(BaseModel):

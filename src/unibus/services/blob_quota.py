@@ -6,7 +6,7 @@ An upload counts in full from its beginning: two that begin at once cannot both 
 from collections import Counter
 from dataclasses import dataclass
 
-from unibus.errors import QuotaExceeded, TooLarge
+from unibus.errors import QuotaExceeded, TooLarge, UploadConflict
 from unibus.store.blob_port import Place
 
 OVERHEAD = 8192
@@ -40,12 +40,17 @@ class Ledger:
         self.total += cost
 
     def reserve(self, place: Place, size: int) -> bool:
-        """Count an upload that begins; False when it is counted already. Raises TooLarge, QuotaExceeded."""
+        """Count an upload that begins; False when it is counted already.
+
+        Raises TooLarge, QuotaExceeded, UploadConflict for another size than it was begun with.
+        """
         if size > self._limits.blob:
             raise TooLarge(f"a blob has at most {self._limits.blob} bytes here", limit=self._limits.blob)
-        if place in self._sizes:
-            return False
         cost = size + OVERHEAD
+        if place in self._sizes:
+            if self._sizes[place] != cost:
+                raise UploadConflict("this upload was begun with another size: give it up first", offset=0)
+            return False
         if self._by_owner[place.owner] + cost > self._limits.user:
             left = max(0, self._limits.user - self._by_owner[place.owner])
             raise QuotaExceeded(f"you may store {left} bytes more in blobs: delete some of yours first", left=left)

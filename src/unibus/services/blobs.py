@@ -58,13 +58,14 @@ class Blobs:
         held = await self._store.find(room, blob)
         if held is not None:
             return held
-        reserved = self._ledger.reserve(place, size)
+        self._ledger.reserve(place, size)
         try:
-            return await self._store.begin(place, size)
-        except BaseException:
-            if reserved:
-                self._ledger.release(place)
+            upload = await self._store.begin(place, size)
+        except UnibusError:
+            await self._recount(place)
             raise
+        self._ledger.note(place, upload.size)  # another request that failed may have stopped counting it
+        return upload
 
     async def upload(self, actor: str, room: str, blob: str) -> Upload | Held:
         """How far the actor's upload is; the blob, if it is there already. Raises NotFound if it was not begun."""
@@ -92,6 +93,8 @@ class Blobs:
         place = await self._writable(actor, room, blob)
         held = await self._store.find(room, blob)
         if held is not None:
+            await self._store.abandon(place)
+            await self._recount(place)
             return held
         _check_manifest(await self._gate.room(actor, room), actor, blob, manifest)
         try:
@@ -178,8 +181,14 @@ class Blobs:
         return Place(room, check_blob_id(blob), actor)
 
     async def _recount(self, place: Place) -> None:
-        # A failure may have taken the upload with it; what is gone must not count.
-        if await self._store.upload(place) is None:
+        # Looked at in this order, an upload that becomes a blob meanwhile is seen as one of the two.
+        upload = await self._store.upload(place)
+        held = await self._store.find(place.scope, place.blob)
+        if held is not None and held.place == place:
+            self._ledger.note(place, held.size)
+        elif upload is not None:
+            self._ledger.note(place, upload.size)
+        else:
             self._ledger.release(place)
 
 

@@ -158,8 +158,8 @@ class Membership:
             self._check_member(record, state)
             self._check_time(record)
             self._check_rules(record, state)
-            _check_sealed_keys(state, record, sealed, books.directory)
-            await books.extend(record, state, attachments=sealed, marks=_marks(record, state))
+            check_sealed_keys(state, record, sealed, books.directory)
+            await books.extend(record, state, attachments=sealed, marks=marks_of(record, state))
             actions = after_room(record, state, books.directory)
         await self._follow(actions)
         return record.head
@@ -214,7 +214,11 @@ def _directory_moved(directory: Directory) -> HeadConflict:
     )
 
 
-def _check_sealed_keys(state: Room, record: Record, sealed: Mapping[str, bytes], directory: Directory) -> None:
+def check_sealed_keys(state: Room, record: Record, sealed: Mapping[str, bytes], directory: Directory) -> None:
+    """Check that `sealed` are the keys that `record` commits to, for exactly whom they must be for.
+
+    `record` is not applied to `state` yet. Raises RuleBroken, InvalidInput.
+    """
     check_sealed(state, record, sealed, directory)
     if any(len(key) != SEALED_BYTES for key in sealed.values()):
         raise InvalidInput(f"a sealed key has {SEALED_BYTES} bytes")
@@ -223,7 +227,8 @@ def _check_sealed_keys(state: Room, record: Record, sealed: Mapping[str, bytes],
         raise RuleBroken("the sealed keys are not those that the record was signed for")
 
 
-def _marks(record: Record, state: Room) -> dict[str, bytes | None]:
+def marks_of(record: Record, state: Room) -> dict[str, bytes | None]:
+    """What a room's record changes in the marks."""
     match record.body:
         case RoomCreate():
             return {member_mark(record.signer, state.id): b"owner"}

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 
@@ -44,3 +45,20 @@ class BusEffects(Protocol):
 
         What cannot be dropped now is dropped when this is asked again.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """What a stream holds: how many messages, their bytes, and the sequence numbers of the first and the last."""
+
+    messages: int
+    bytes: int
+    first: int
+    last: int
+
+
+class MessageCopies(Protocol):
+    """What a backup asks of the bus."""
+
+    async def snapshot(self, path: Path) -> StreamState:
+        """Write all messages as they are at one moment to the new file `path`. Raises BusUnavailable, OSError."""

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unibus.crypto.heads import Head
-from unibus.model.directory import Invite
+from unibus.model.directory import Directory, Invite
 from unibus.model.directory_rules import open_invite
 from unibus.model.records import DIRECTORY, room_log
+from unibus.model.room import Room
 from unibus.services.books import Books
 from unibus.services.gate import Gate
 from unibus.store.port import Entry, Store
@@ -31,13 +32,16 @@ class Reading:
     async def directory(self, actor: str, after: int, limit: int) -> LogPage:
         """Records of the directory, for anybody on the bus."""
         self._gate.user(actor)
-        entries = await self._store.entries(DIRECTORY, after, limit)
-        return LogPage([entry.value for entry in entries], self._books.directory.head)
+        return await self._page(DIRECTORY, after, limit, self._books.directory)
 
     async def room(self, actor: str, room: str, after: int, limit: int) -> LogPage:
         """Records of a room, for its members."""
-        state = await self._gate.room(actor, room)
-        entries = await self._store.entries(room_log(room), after, limit)
+        return await self._page(room_log(room), after, limit, await self._gate.room(actor, room))
+
+    async def _page(self, log: str, after: int, limit: int, state: Directory | Room) -> LogPage:
+        if after >= state.head.sequence:  # nothing new, which is what most who ask find
+            return LogPage([], state.head)
+        entries = await self._store.entries(log, after, limit)
         return LogPage([entry.value for entry in entries], state.head)
 
     async def keys(self, actor: str, room: str, after: int, limit: int) -> list[Entry]:

@@ -191,6 +191,12 @@ class FileBlobs:
                 yield block
                 start += len(block)
 
+    async def snapshot(self, target: Path) -> AsyncGenerator[Held, None]:
+        """See `BlobStore.snapshot`."""
+        kept = self._layout.keep(target)
+        while (held := await _in_thread(next, kept, None)) is not None:
+            yield held
+
     async def remove(self, scope: str, blob: str) -> Held | None:
         """See `BlobStore.remove`."""
         found = await self.find(scope, blob)

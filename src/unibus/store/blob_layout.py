@@ -77,12 +77,12 @@ class BlobLayout:
         return os.open(self._upload(place) / "data", os.O_RDWR | _OLD)
 
     def received(self, place: Place, size: int, received: int) -> None:
-        """Note how many bytes count. Not synced: whether they are the right ones, their hash tells in the end."""
-        descriptor = os.open(self._upload(place) / "progress", os.O_WRONLY | _OLD)
-        try:
-            os.pwrite(descriptor, _PROGRESS.pack(size, received), 0)
-        finally:
-            os.close(descriptor)
+        """Note how many bytes count, and put them on disk now: the last step takes no longer for a larger blob."""
+        for name in ("data", "progress"):
+            with descriptor_of(os.open(self._upload(place) / name, os.O_WRONLY | _OLD)) as descriptor:
+                if name == "progress":
+                    os.pwrite(descriptor, _PROGRESS.pack(size, received), 0)
+                os.fdatasync(descriptor)
 
     def publish(self, held: Held) -> None:
         """Make the upload at `held.place` that blob: bytes, then note, then the name, each on disk before the next."""
@@ -92,11 +92,8 @@ class BlobLayout:
         _write_new(upload / "meta", dump_json(facts))
         os.truncate(upload / "data", held.size)  # a part that was cut may have left more
         for name in ("data", "meta"):
-            descriptor = os.open(upload / name, os.O_RDONLY | _OLD)
-            try:
+            with descriptor_of(os.open(upload / name, os.O_RDONLY | _OLD)) as descriptor:
                 os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
         (upload / "progress").unlink()
         sync_directory(upload)
         scope = self._held / held.place.scope
@@ -161,6 +158,15 @@ class BlobLayout:
                 found = self.find(scope.name, blob)
                 if found is not None:
                     yield found
+
+    def keep(self, target: Path) -> Iterator[Held]:
+        """All blobs, the bytes of each given a second name in the new directory `target`."""
+        target.mkdir(mode=0o700)
+        for held in self.held():
+            place = held.place
+            with contextlib.suppress(FileNotFoundError):  # removed since it was found
+                (target / f"{place.scope}.{place.blob}").hardlink_to(self._held / place.scope / place.blob / "data")
+                yield held
 
     def _upload(self, place: Place) -> Path:
         return self._uploads / ".".join(_checked(place.scope, place.owner, place.blob))

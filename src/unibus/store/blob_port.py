@@ -7,6 +7,7 @@ step.
 
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 
@@ -75,6 +76,13 @@ class BlobStore(Protocol):
 
     def read(self, scope: str, blob: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """The blob's bytes from `start` up to, and without, `stop`, in blocks. Raises NotFound."""
+
+    def snapshot(self, target: Path) -> AsyncGenerator[Held, None]:
+        """All blobs, one after the other, each kept as the file `target/<scope>.<blob>` for as long as it is needed there.
+
+        No bytes are copied: `target` is a new directory on the same file system. A blob that is removed meanwhile may be
+        left out.
+        """
 
     async def remove(self, scope: str, blob: str) -> Held | None:
         """Remove a blob; what was removed, or None."""

@@ -56,3 +56,15 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_tree(path: Path) -> None:
+    """Put everything below a directory on disk, names and bytes. Raises OSError."""
+    for directory, _, names in os.walk(path):
+        for name in names:
+            descriptor = os.open(Path(directory) / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        sync_directory(Path(directory))

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import aiosqlite
 
@@ -44,11 +45,12 @@ class Snapshot:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def logs(self) -> Iterator[tuple[str, int]]:
-        """All logs by name, each with its number of entries."""
-        statement = "SELECT name, (SELECT count(*) FROM entries WHERE log = logs.id) FROM logs ORDER BY name"
-        for name, length in self._rows(statement):
-            yield _text(name), length
+    def heads(self) -> Iterator[tuple[str, int, bytes]]:
+        """All logs by name, each with the position and the value of its last entry."""
+        statement = """SELECT name, position, value FROM logs JOIN entries ON log = id
+            WHERE position = (SELECT max(position) FROM entries WHERE log = id) ORDER BY name"""
+        for name, position, value in self._rows(statement):
+            yield _text(name), position, value
 
     def entries(self, log: str) -> Iterator[tuple[int, bytes, dict[str, bytes]]]:
         """The entries of one log in order: position, value, and attachments by name."""
@@ -70,7 +72,7 @@ class Snapshot:
         for name, value in self._rows("SELECT name, value FROM marks ORDER BY name"):
             yield _text(name), value
 
-    def _rows(self, statement: str, *values: object) -> Iterator[tuple[bytes, ...]]:
+    def _rows(self, statement: str, *values: object) -> Iterator[tuple[Any, ...]]:
         try:
             yield from self._db.execute(statement, values)
         except sqlite3.Error as error:

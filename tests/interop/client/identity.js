@@ -45,10 +45,20 @@ export async function readCard(card) {
     if (!FORM(payload)) throw new Error("another form");
     if (payload.user !== signer) throw new Error("signed by somebody else");
     const sealingKey = unb64u(payload.sealing.key, 1216);
-    // Sealing to it shows that its halves can be sealed to: FIPS 203's check of the one, no zero secret of the other.
-    await hpke.Seal(await hpke.DeserializePublicKey(sealingKey), Buffer.from("anything"));
+    if (!reduced(sealingKey.subarray(0, 1152))) throw new Error("coefficients out of range");
+    // Sealing to it refuses an X25519 half of small order, which gives a shared secret of zeros.
+    await hpke.Seal(await hpke.DeserializePublicKey(sealingKey), Buffer.alloc(0));
     return { user: signer, sealingKey };
   } catch (error) {
     throw new Refused("invalid-input", `not a card: ${error.message}`);
   }
+}
+
+// FIPS 203 section 7.2: twelve bits each, and each below q. The stock library says that it checks this, and does not.
+function reduced(coefficients) {
+  for (let place = 0; place < coefficients.length; place += 3) {
+    const pair = coefficients.readUIntLE(place, 3);
+    if ((pair & 0xfff) >= 3329 || pair >> 12 >= 3329) return false;
+  }
+  return true;
 }

@@ -20,7 +20,7 @@ export class Room {
     this.bus = bus;
     this.id = id;
     this.hashes = [];
-    this.states = []; // after each record: {roles, archived, epoch, dir}; roles: user → role
+    this.states = []; // after each record: {roles, archived, epoch, holders, dir}; roles: user → role
     this.epochs = []; // {number, commitment, previous, holders}, number 1 first
     this.name = this.history = null;
   }
@@ -42,6 +42,12 @@ export class Room {
     return this.states[seq - 1].epoch;
   }
 
+  /** Whether somebody who has that epoch's key was no member on the bus any more at these two heads. */
+  hadLostHolder(seq, directory, directorySeq) {
+    const { holders, roles } = this.states[seq - 1];
+    return [...holders].some((user) => !roles.has(user) || !directory.had(user, directorySeq));
+  }
+
   /** Whether the user might write after the record of that number. */
   couldWrite(user, seq) {
     const { roles, archived } = this.states[seq - 1];
@@ -53,7 +59,8 @@ export class Room {
     const record = await readRecord(text, `room/${this.id}`);
     const { roles, archived, holders } = this.judged(record, directory);
     this.#take(record, holders);
-    this.states.push({ roles, archived, epoch: this.epochs.length, dir: record.dir.seq });
+    const held = new Set(this.epochs.at(-1).holders);
+    this.states.push({ roles, archived, epoch: this.epochs.length, holders: held, dir: record.dir.seq });
     this.hashes.push(record.hash);
   }
 

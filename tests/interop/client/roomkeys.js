@@ -3,7 +3,7 @@
  * An epoch is `{bus, room, number}`. A key that does not fit its commitment is never used. (docs/protocol.md, "Room keys")
  */
 
-import { createDecipheriv, timingSafeEqual } from "node:crypto";
+import { createCipheriv, createDecipheriv, timingSafeEqual } from "node:crypto";
 import { hmac, Refused, sha256, transcript, unb64u } from "./encoding.js";
 import { hpke } from "./identity.js";
 
@@ -25,14 +25,30 @@ export async function openSealed(identity, sealed, epoch, committed) {
   });
 }
 
+/** A room key for one user, whose public sealing key is given. */
+export async function sealTo(user, sealingKey, key, epoch) {
+  const info = inEpoch("unibus sealed key v1", epoch, user);
+  const made = await hpke.Seal(await hpke.DeserializePublicKey(sealingKey), key, { info });
+  return Buffer.concat([SUITE, made.encapsulatedSecret, made.ciphertext]);
+}
+
+/** The link from the key of `epoch` to the key before it. */
+export function linkTo(previous, key, epoch) {
+  const cipher = createCipheriv("aes-256-gcm", wrappingKey(key, epoch), Buffer.alloc(12));
+  return Buffer.concat([cipher.update(previous), cipher.final(), cipher.getAuthTag()]);
+}
+
 /** The key of the epoch before, out of the key of `epoch`; `committed` is what the log says of the one before. */
 export async function followLink(key, epoch, link, committed) {
   return fitting({ ...epoch, number: epoch.number - 1 }, committed, () => {
-    const wrapping = hmac(key, inEpoch("unibus previous epoch v1", epoch));
-    const cipher = createDecipheriv("aes-256-gcm", wrapping, Buffer.alloc(12)).setAuthTag(link.subarray(32));
+    const cipher = createDecipheriv("aes-256-gcm", wrappingKey(key, epoch), Buffer.alloc(12)).setAuthTag(
+      link.subarray(32),
+    );
     return Buffer.concat([cipher.update(link.subarray(0, 32)), cipher.final()]);
   });
 }
+
+const wrappingKey = (key, epoch) => hmac(key, inEpoch("unibus previous epoch v1", epoch));
 
 /** The digest that a record carries over all sealed keys that come with it: `{user: bytes}`. */
 export function sealedDigest(sealed) {

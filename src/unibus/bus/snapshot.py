@@ -1,0 +1,121 @@
+"""The stream of frames as one file, and back, by JetStream's own snapshots: every frame keeps its sequence number.
+
+Memory stays the same whatever the size: JetStream sends as fast as its chunks are acknowledged, which is after they are
+written.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Collection
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import nats.errors
+
+from unibus.bus import stream
+from unibus.bus.links import Links
+from unibus.errors import BackupInvalid, BusUnavailable
+from unibus.model.subjects import STREAM
+from unibus.services.ports import StreamState
+
+CHUNK = 128 * 1024
+STALLED = 60.0
+"""Seconds without the next chunk, or its acknowledgement, after which the server is taken for gone."""
+DIGESTED = 3600.0
+"""Seconds that the server may take to make a stream of all it was sent."""
+_DONE = "204"
+T = TypeVar("T")
+
+
+async def save(links: Links, path: Path) -> StreamState:
+    """Write the stream, without its consumers, to the new file `path`. Raises BusUnavailable, OSError."""
+    inbox = links.core.new_inbox()
+    chunks = await links.core.subscribe(inbox)
+    try:
+        asked = {"deliver_subject": inbox, "no_consumers": True, "chunk_size": CHUNK}
+        state = _state(await links.jetstream(f"STREAM.SNAPSHOT.{STREAM}", asked))
+        with path.open("xb") as file:
+            while True:
+                chunk = await chunks.next_msg(timeout=STALLED)
+                if not chunk.data:
+                    break
+                await asyncio.to_thread(file.write, chunk.data)
+                await links.core.publish(chunk.reply)
+    except (nats.errors.Error, TimeoutError) as error:
+        raise BusUnavailable("nats-server broke off while the messages were copied: try again") from error
+    finally:
+        if not links.core.is_closed:
+            await chunks.unsubscribe()
+    status = (chunk.headers or {}).get("Status")
+    if status != _DONE:
+        raise BusUnavailable(f"nats-server broke off while the messages were copied ({status}): try again")
+    return state
+
+
+async def load(links: Links, path: Path, state: StreamState, max_payload: int) -> Collection[str]:
+    """Make the stream out of the file `path`; the subjects of what is in it.
+
+    Its settings are ours, whatever the file says. Raises BackupInvalid when nats-server cannot read the file or finds
+    something else in it than `state`, BusUnavailable.
+    """
+    request = {
+        "config": stream.wanted(max_payload),
+        "state": {"messages": state.messages, "bytes": state.bytes, "first_seq": state.first, "last_seq": state.last},
+    }
+    begun = await links.jetstream(f"STREAM.RESTORE.{STREAM}", request)
+    match begun:
+        case {"deliver_subject": str(target)}:
+            pass
+        case _:
+            raise BusUnavailable("nats-server takes no snapshot")
+    with path.open("rb") as file:
+        made = await _send(links, target, file)
+    if "error" in made:
+        raise BackupInvalid("nats-server cannot read its messages")
+    info = await links.jetstream(f"STREAM.INFO.{STREAM}")
+    if _state(info) != state:
+        raise BackupInvalid("it holds other messages than its manifest says")
+    return await _subjects(links)
+
+
+async def _send(links: Links, target: str, file: BinaryIO) -> dict[str, object]:
+    try:
+        while chunk := await asyncio.to_thread(file.read, CHUNK):
+            reply = await _unless_lost(links, links.core.request(target, chunk, timeout=STALLED))
+            if reply.data:
+                raise BackupInvalid("nats-server cannot read its messages")
+        reply = await _unless_lost(links, links.core.request(target, b"", timeout=DIGESTED))
+        made = json.loads(reply.data)
+    except (nats.errors.Error, TimeoutError, ValueError) as error:
+        raise BusUnavailable("nats-server broke off while it took the messages in") from error
+    return made if isinstance(made, dict) else {}
+
+
+async def _unless_lost(links: Links, asked: Awaitable[T]) -> T:
+    """The answer; TimeoutError at once when the link breaks, which nats-py would wait out."""
+    task = asyncio.ensure_future(asked)
+    await asyncio.wait({task, links.lost}, return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        task.cancel()
+        raise TimeoutError
+    return task.result()
+
+
+async def _subjects(links: Links) -> Collection[str]:
+    found: dict[str, object] = {}
+    while True:
+        # JetStream tells up to 100,000 subjects at once.
+        asked = {"subjects_filter": ">", "offset": len(found)}
+        match await links.jetstream(f"STREAM.INFO.{STREAM}", asked):
+            case {"state": {"subjects": dict(page)}} if page:
+                found |= page
+            case _:
+                return found
+
+
+def _state(answer: dict[str, object] | None) -> StreamState:
+    match answer:
+        case {"state": {"messages": int(m), "bytes": int(b), "first_seq": int(first), "last_seq": int(last)}}:
+            return StreamState(messages=m, bytes=b, first=first, last=last)
+        case _:
+            raise BusUnavailable("nats-server's description of the stream is not understood")

@@ -1,0 +1,32 @@
+"""`unibus backup`: the whole bus in one file, made while it runs."""
+
+from pathlib import Path
+
+import click
+
+from unibus.cli.context import Shared, pass_shared, run
+from unibus.cli.output import emit, printable, say
+from unibus.cli.progress import stages
+
+
+@click.command("backup", short_help="the whole bus in one file, made while it runs")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@pass_shared
+def command(shared: Shared, file: Path) -> None:
+    """Fetch a backup of the whole bus into the new FILE, signed by your identity. For admins.
+
+    It holds no identities: those stay with the people whose they are.
+    """
+    from unibus.client.backup import fetch_backup
+
+    async def work() -> tuple[str, int]:
+        async with shared.bus() as bus:
+            with stages() as progress:
+                progress("waiting for the node", 0, None)
+                return bus.id, await fetch_backup(bus, file, lambda done, of: progress("fetching", done, of))
+
+    bus, size = run(work())
+    if shared.json:
+        emit({"bus": bus, "path": str(file), "bytes": size})
+    else:
+        say(f"wrote {printable(str(file))}, {size} bytes")

@@ -1,0 +1,69 @@
+"""Where Node.js is, these tests run; where it is not, the summary says that they did not, in so many words."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.interop.program import HERE, NEEDED, Program
+from tests.support.daemon import Daemon, spawn
+from tests.support.people import Place
+from tests.support.processes import no_nats_server
+
+
+def node_is_here() -> bool:
+    """Whether this machine has npm, and a Node.js that is new enough for the client's libraries."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        return False
+    told = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
+    version = tuple(int(number) for number in re.findall(r"\d+", told))
+    return version >= NEEDED
+
+
+NODE = node_is_here()
+collect_ignore = [] if NODE else ["test_javascript.py"]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was left out."""
+    if not NODE:
+        wanted = ".".join(map(str, NEEDED))
+        terminalreporter.section("not run")
+        terminalreporter.line(f"tests/interop/test_javascript.py: needs npm and Node.js {wanted} or newer on the path")
+
+
+@pytest.fixture(scope="session")
+def program() -> Program:
+    """The client with its libraries, which are fetched if they are not those of package-lock.json."""
+    locked, fetched = HERE / "package-lock.json", HERE / "node_modules" / ".package-lock.json"
+    if not fetched.exists() or fetched.stat().st_mtime < locked.stat().st_mtime:
+        npm = shutil.which("npm")
+        assert npm is not None
+        done = subprocess.run(
+            [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=HERE, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    return Program()
+
+
+@pytest.fixture
+async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
+    """A daemon of the test's own, without a bus yet."""
+    data_dir = tmp_path / "data"
+    daemon = Daemon(await spawn(data_dir), data_dir)
+    try:
+        await daemon.ready()
+        yield daemon
+    finally:
+        await daemon.stop()
+    await no_nats_server(data_dir)
+
+
+@pytest.fixture
+def place(daemon: Daemon) -> Place:
+    """Where it serves."""
+    return Place(daemon.url, daemon.data_dir)

@@ -1,0 +1,37 @@
+/**
+ * What a stock NATS client can do with only a user's seed, and knowing nothing else of unibus: connect, store a frame
+ * it was handed, and read a room's frames as they are; and what it is refused. JSON in and out, as main.js.
+ */
+
+import { randomBytes } from "node:crypto";
+import { text } from "node:stream/consumers";
+import { connect, headers, nkeyAuthenticator } from "@nats-io/transport-node";
+
+const { server, seed, user, room, frame, forbidden } = JSON.parse(await text(process.stdin));
+const connection = await connect({
+  servers: server,
+  authenticator: nkeyAuthenticator(new TextEncoder().encode(seed)),
+  inboxPrefix: `_INBOX_${user}`,
+});
+const unique = () => randomBytes(18).toString("base64url");
+
+const token = unique();
+const delivered = connection.subscribe(`dlv.${user}.${token}`, { max: 1 });
+const opened = await connection.request(`ctl.${user}.deliver`, JSON.stringify({ after: 0, room, token }));
+let first;
+for await (const message of delivered) first = Buffer.from(message.data).toString("base64url");
+
+const id = headers();
+id.set("Nats-Msg-Id", unique());
+const stored = await connection.request(`room.${room}.msg.${user}`, Buffer.from(frame, "base64url"), { headers: id });
+
+const refused = [];
+const statuses = connection.status();
+for (const subject of forbidden) connection.publish(subject);
+for await (const { type, error } of statuses) {
+  if (type === "error") refused.push(error.subject);
+  if (refused.length === forbidden.length) break;
+}
+await connection.close();
+
+console.log(JSON.stringify({ opened: opened.json(), stored: stored.json(), first, refused }));

@@ -1,0 +1,176 @@
+"""A client in another language, written from docs/protocol.md and the vectors alone, beside our own on one bus.
+
+Neither side may be bent to the other: what fails here is a mistake in the page, in the vectors or in the library.
+"""
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.builders import identity, user
+from tests.interop.program import Program
+from tests.support.daemon import Daemon
+from tests.support.people import WAIT, Place, tail
+from unibus import Bus
+from unibus.crypto import nkeys
+from unibus.crypto.encoding import b64u, unb64u
+
+
+async def join(program: Program, ada: Bus, file: Path) -> dict[str, object]:
+    """Bring jay, who is written in JavaScript, onto ada's bus."""
+    invite = await ada.invite()
+    return await program.does("join", file=str(file), token=invite.text, handle="jay")
+
+
+@pytest.fixture
+def jay(tmp_path: Path) -> Path:
+    """Where jay keeps what jay knows."""
+    return tmp_path / "jay.json"
+
+
+async def test_the_vectors_hold_in_another_language(program: Program) -> None:
+    status, said = await program.tests("vectors.test.js")
+    assert status == 0, said
+    passed = re.search(r"^# pass (\d+)$", said, re.MULTILINE)
+    assert passed is not None
+    assert int(passed[1]) > 150
+
+
+async def test_it_joins_by_invite_reads_all_epochs_and_is_read(program: Program, place: Place, jay: Path) -> None:
+    await place.found("bob", "cyd")
+    async with asyncio.timeout(WAIT), place.enter("ada") as ada, place.enter("bob") as bob:
+        room = await ada.create_room("ops")
+        await room.add("bob")
+        await room.add("cyd", "reader")
+        await room.send("one")
+        await room.rotate()
+        await (await bob.room("ops")).send("two")
+        await room.remove("cyd")
+        for sent in [room.post(text) for text in ("three", "four")]:
+            await sent
+        assert await join(program, ada, jay) == {"user": ada.find("jay").user}
+        assert jay.stat().st_mode & 0o777 == 0o600
+        assert (await program.does("read", file=str(jay), room="ops", count=4))["refused"] == "not-found"
+        await room.add("jay")
+        told = await program.does("read", file=str(jay), room="ops", count=4)
+        assert told["refused"] == []
+        said = [("ada", "one"), ("bob", "two"), ("ada", "three"), ("ada", "four")]
+        assert [(one["handle"], one["text"]) for one in told["messages"]] == said
+        async with tail(await bob.room("ops")) as at_bob:
+            sent = await program.does("send", file=str(jay), room="ops", texts=["five", "söx"])
+            assert len(sent["numbers"]) == 2
+            assert (await at_bob.until(6))[4:] == ["five", "söx"]
+            assert [message.handle for message in at_bob.got[4:]] == ["jay", "jay"]
+            assert at_bob.refused == []
+
+
+async def test_it_changes_a_key_that_is_due_before_it_writes(program: Program, place: Place, jay: Path) -> None:
+    await place.found("bob", "cyd")
+    async with asyncio.timeout(WAIT), place.enter("ada") as ada, place.enter("bob") as bob:
+        await join(program, ada, jay)
+        for name, history in (("open", "shared"), ("closed", "since-join")):
+            room = await ada.create_room(name, history)  # type: ignore[arg-type]  # the literal is lost in the tuple
+            await room.add("bob")
+            await room.add("cyd")
+            await room.send("before")
+            await room.add("jay")
+        await ada.revoke("cyd")
+        for name, seen in (("open", ["before", "after"]), ("closed", ["after"])):
+            async with tail(await bob.room(name)) as at_bob:
+                await program.does("send", file=str(jay), room=name, texts=["after"])
+                assert await at_bob.until(2) == ["before", "after"]
+                assert at_bob.refused == []
+            told = await program.does("read", file=str(jay), room=name, count=len(seen))
+            assert ([one["text"] for one in told["messages"]], told["refused"]) == (seen, [])
+
+
+async def test_it_judges_every_type_of_record_alike(program: Program, place: Place, jay: Path) -> None:
+    await place.found("bob", "cyd", "dan")
+    async with asyncio.timeout(WAIT), place.enter("ada") as ada, place.enter("bob") as bob:
+        await join(program, ada, jay)
+        withdrawn = await ada.invite("admin", handle="eve")
+        await ada.withdraw_invite(withdrawn.key.public)
+        await ada.change_role("bob", "admin")
+        await ada.rename("dan", "daniel")
+        await ada.revoke("daniel")
+        room = await ada.create_room("ops")
+        for handle in ("jay", "bob", "cyd"):
+            await room.add(handle, "reader")
+        await room.set_role("cyd", "member")
+        await room.rename("öps")
+        await room.retain(seconds=3600, size=None)
+        await room.rotate()
+        await room.leave("bob")
+        plans = await bob.create_room("plans", "since-join")
+        await plans.add("jay")
+        await plans.archive()
+        told = await program.does("show", file=str(jay))
+        await bob.users()
+        users = bob.directory.users.values()
+        assert told["users"] == {
+            one.user: {"handle": one.handle, "role": one.role, "active": one.handle != "daniel"} for one in users
+        }
+        states = [(await bob.room(name)).state for name in ("öps", "plans")]
+        assert told["rooms"] == {
+            state.name: {
+                "history": state.history,
+                "archived": state.archived > 0,
+                "roles": state.roles,
+                "epoch": state.epoch.number,
+                "holders": sorted(state.epoch.holders),
+            }
+            for state in states
+        }
+
+
+async def test_it_refuses_what_a_lying_server_would_show(program: Program, place: Place, jay: Path) -> None:
+    await place.found()
+    async with asyncio.timeout(WAIT), place.enter("ada") as ada:
+        invite = await ada.invite()
+        for bus, refusal in ((b64u(bytes(32)), "wrong-bus"), (ada.id, None), (ada.id, "invite-used")):
+            token = f"unibus1.{b64u(unb64u(bus) + invite.key.seed)}.{invite.text.rpartition('.')[2]}"
+            told = await program.does("join", file=str(jay), token=token, handle="jay" if refusal is None else "joy")
+            assert told.get("refused") == refusal
+            if refusal is None:
+                kept = json.loads(jay.read_text())
+        for head, refusal in (
+            ({"seq": 99, "hash": b64u(bytes(32))}, "log-rolled-back"),
+            ({"seq": 2, "hash": b64u(bytes(32))}, "log-forked"),
+        ):
+            jay.write_text(json.dumps(kept | {"heads": {"directory": head}}))
+            assert (await program.does("show", file=str(jay)))["refused"] == refusal
+
+
+async def test_a_stock_client_with_only_the_seed_reads_and_writes_frames(
+    program: Program, daemon: Daemon, place: Place
+) -> None:
+    await place.found("bob")
+    async with asyncio.timeout(WAIT), place.enter("ada") as ada, place.enter("bob") as bob:
+        room, closed = await ada.create_room("ops"), await ada.create_room("closed")
+        await room.add("bob")
+        await room.send("hello")
+        forbidden = [
+            f"room.{room.id}.msg.{user('ada')}",
+            f"room.{closed.id}.msg.{user('bob')}",
+            f"ctl.{user('ada')}.deliver",
+            "$JS.API.INFO",
+        ]
+        told = await program.raw(
+            server=f"127.0.0.1:{daemon.nats_port}",
+            seed=identity("bob").seed,
+            user=user("bob"),
+            room=room.id,
+            frame=b64u(bytes(300)),
+            forbidden=forbidden,
+        )
+        assert told["opened"] == {"after": 0}
+        assert (told["stored"]["stream"], told["stored"]["seq"]) == ("ROOMS", 2)
+        assert unb64u(told["first"])[5:37] == nkeys.decode_public(user("ada"))
+        assert told["refused"] == forbidden
+        async with tail(await bob.room("ops")) as at_bob:
+            await room.send("again")
+            assert await at_bob.until(2) == ["hello", "again"]
+            assert [refusal.error.code for refusal in at_bob.refused] == ["frame-invalid"]

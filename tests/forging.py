@@ -20,7 +20,13 @@ from unibus.crypto.identity import CARD_TYP
 from unibus.crypto.roomkey import EpochRef
 from unibus.model.records import TYP
 
-REMOVED: Any = object()
+
+class _Removed:
+    def __repr__(self) -> str:
+        return "removed"
+
+
+REMOVED: Any = _Removed()
 FRAME_HEADER = struct.Struct(">BI32s16sQ")
 
 

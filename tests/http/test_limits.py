@@ -182,7 +182,7 @@ async def test_a_client_that_asks_too_fast_waits_as_told_and_gets_all(tmp_path: 
 
 
 async def test_the_rate_of_one_user_is_nobody_elses(tmp_path: Path) -> None:
-    async with calls(tmp_path / "data", Limits(rate_per_user=1)) as (ada, node):
+    async with calls(tmp_path / "data", Limits(rate_per_user=1)) as (ada, _):
         place = Place(str(ada.url), tmp_path / "data")
         async with place.enter("ada") as bus:
             await bus.admit("bob", identity("bob").card())

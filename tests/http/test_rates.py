@@ -1,4 +1,4 @@
-"""Token buckets: never more than the burst and the rate allow, never a wait that is too short, never unbounded memory."""
+"""Token buckets: never more than burst and rate allow, never a wait that is too short, never unbounded memory."""
 
 import pytest
 from hypothesis import given

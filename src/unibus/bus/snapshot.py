@@ -23,7 +23,8 @@ STALLED = 60.0
 """Seconds without the next chunk, or its acknowledgement, after which the server is taken for gone."""
 DIGESTED = 3600.0
 """Seconds that the server may take to make a stream of all it was sent."""
-_DONE = "204"
+_WHOLE = (None, "204")
+"""The status of the empty message that ends a snapshot, if all went well; any other tells why not."""
 T = TypeVar("T")
 
 
@@ -40,14 +41,15 @@ async def save(links: Links, path: Path) -> StreamState:
                 if not chunk.data:
                     break
                 await asyncio.to_thread(file.write, chunk.data)
-                await links.core.publish(chunk.reply)
+                if chunk.reply:  # not every chunk wants to be acknowledged
+                    await links.core.publish(chunk.reply)
     except (nats.errors.Error, TimeoutError) as error:
         raise BusUnavailable("nats-server broke off while the messages were copied: try again") from error
     finally:
         if not links.core.is_closed:
             await chunks.unsubscribe()
     status = (chunk.headers or {}).get("Status")
-    if status != _DONE:
+    if status not in _WHOLE:
         raise BusUnavailable(f"nats-server broke off while the messages were copied ({status}): try again")
     return state
 
@@ -94,7 +96,8 @@ async def _send(links: Links, target: str, file: BinaryIO) -> dict[str, object]:
 async def _unless_lost(links: Links, asked: Awaitable[T]) -> T:
     """The answer; TimeoutError at once when the link breaks, which nats-py would wait out."""
     task = asyncio.ensure_future(asked)
-    await asyncio.wait({task, links.lost}, return_when=asyncio.FIRST_COMPLETED)
+    racing: list[asyncio.Future[T] | asyncio.Future[str]] = [task, links.lost]
+    await asyncio.wait(racing, return_when=asyncio.FIRST_COMPLETED)
     if not task.done():
         task.cancel()
         raise TimeoutError

@@ -29,25 +29,37 @@ async def fetch_backup(bus: Bus, path: Path, progress: Callable[[int, int], obje
 
     Raises Forbidden for who is no admin, InvalidInput about `path`, LimitReached while another backup is made.
     """
-    if os.path.lexists(path):
-        raise InvalidInput(f"there is a {path} already: it is kept; name another file")
     partial = path.with_name(f".{path.name[:120]}.part")
+    descriptor = _open(path, partial)
     try:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             await _receive(bus, file, progress)
             await asyncio.to_thread(_write_out, file)
             size = file.tell()
         partial.rename(path)
         _sync(path.parent)
-    except FileExistsError as error:
-        raise InvalidInput(f"there is a {partial} of another attempt: remove it if that has ended") from error
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise InvalidInput(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+        raise _cannot_write(path, error) from error
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
     return size
+
+
+def _open(path: Path, partial: Path) -> int:
+    if os.path.lexists(path):
+        raise InvalidInput(f"there is a {path} already: it is kept; name another file")
+    try:
+        return os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError as error:
+        raise InvalidInput(f"there is a {partial} of another attempt: remove it if that has ended") from error
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> InvalidInput:
+    return InvalidInput(f"cannot write {path}: {(error.strerror or str(error)).lower()}")
 
 
 async def _receive(bus: Bus, file: BinaryIO, progress: Callable[[int, int], object]) -> None:

@@ -75,7 +75,7 @@ class DataDir:
         return any((self.path / name).exists() for name in (STORE, BLOBS, MESSAGES, TOKEN))
 
     def commit(self) -> None:
-        """Make what lies in `RESTORING`, synced, this directory's bus. From its first step on, a crash undoes nothing."""
+        """Make what lies in `RESTORING`, synced, this directory's bus. A crash after its first step undoes nothing."""
         (self.path / RESTORING).rename(self.path / RESTORED)
         sync_directory(self.path)
         self.move_in()

@@ -7,6 +7,7 @@ about it holds. Until then nothing else there is touched, and whatever ends this
 import contextlib
 import errno
 import logging
+import os
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -87,9 +88,9 @@ def _new_or_empty(path: Path) -> Iterator[DataDir]:
     made = not path.exists()
     had_lock = (path / "lock").exists()
     with DataDir(path) as held:
+        if held.holds_bus:
+            raise StartRefused(f"{path} holds a bus already: move it away, or name another --data-dir")
         try:
-            if held.holds_bus:
-                raise StartRefused(f"{path} holds a bus already: move it away, or name another --data-dir")
             yield held
         except BaseException:
             if not had_lock:
@@ -134,7 +135,8 @@ class _Restore:
     async def _unpack(self, path: Path, manifest: Manifest) -> tuple[str, Seal]:
         blobs = await FileBlobs.open(self._work / BLOBS)
         with path.open("rb") as file:
-            size = path.stat().st_size
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
             archive = Archive(file, lambda done: self._progress("reading", done, size))
             archive.extract_manifest(self._work / MANIFEST)
             manifest.header()

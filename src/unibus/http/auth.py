@@ -28,6 +28,7 @@ from unibus.errors import (
     NotAUser,
     SignatureInvalid,
     SignatureMissing,
+    SignatureStale,
     UnibusError,
     WrongBus,
 )
@@ -58,8 +59,8 @@ class Authenticator:
     """Checks signed requests. `bus_id` gives this bus's id, or None before there is a bus; `clock` gives Unix time.
 
     `stranger` is what a signer hears who is no user; `body_seconds` is how long a body may take to arrive;
-    `pace` raises RateLimited when a user asks too often. Nothing signed up to `floor` (Unix seconds) is good: it may have
-    been used before the bus was restored, and which nonces were is not known any more.
+    `pace` raises RateLimited when a user asks too often. Nothing signed up to `floor` (Unix seconds) is good: it may
+    have been used before the bus was restored, and which nonces were is not known any more.
     """
 
     def __init__(

@@ -29,6 +29,7 @@ class Rates:
         over = full_at - now - self._burst * self._interval
         # What float arithmetic leaves over is no reason to wait.
         if over > self._interval / 1000:
+            self._full_at.move_to_end(key)  # whoever goes on asking is not forgotten first
             return over
         self._keep(key, full_at)
         return 0.0

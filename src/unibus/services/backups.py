@@ -54,7 +54,7 @@ class Prepared:
 
 
 class Backups:
-    """Makes one backup at a time, below `work`, which is on the file system of the blobs. `clock` gives Unix seconds."""
+    """Makes one backup at a time, in `work`, which is on the file system of the blobs. `clock` gives Unix seconds."""
 
     def __init__(
         self,

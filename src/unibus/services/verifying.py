@@ -1,4 +1,4 @@
-"""Whether what a backup holds is true, all of it: the daemon's own rules applied to everything before any of it is used.
+"""Whether what a backup holds is true: the daemon's own rules applied to all of it, before any of it is used.
 
 What clients verify (signatures, chains, rules, commitments) is verified here by the same reducers; what only this
 node goes by (marks) has to be what the records give. Must never take a thing because the backup says it of itself.
@@ -28,14 +28,16 @@ Progress = Callable[[], object]
 
 @dataclass(slots=True)
 class Verified:
-    """What a backup's records give: the directory, and for each room its number of epochs. `latest` is in Unix seconds."""
+    """What a backup's records give: the directory, the marks, and for each room its number of epochs.
+
+    `latest` is the time of the newest entry of an audit trail, Unix seconds by the clock that judged signed requests.
+    """
 
     directory: Directory = field(default_factory=Directory)
     epochs: dict[str, int] = field(default_factory=dict)
     marks: dict[str, bytes] = field(default_factory=dict)
     records: int = 0
     latest: float = 0.0
-    """The time of the newest entry of an audit trail: the clock that signed requests were judged by."""
 
 
 def verify_records(snapshot: Snapshot, bus: str, heads: Iterable[LogHead], progress: Progress) -> Verified:

@@ -78,10 +78,10 @@ class BlobStore(Protocol):
         """The blob's bytes from `start` up to, and without, `stop`, in blocks. Raises NotFound."""
 
     def snapshot(self, target: Path) -> AsyncGenerator[Held, None]:
-        """All blobs, one after the other, each kept as the file `target/<scope>.<blob>` for as long as it is needed there.
+        """All blobs, one after the other, each kept as the file `target/<scope>.<blob>`, whatever happens to it later.
 
-        No bytes are copied: `target` is a new directory on the same file system. A blob that is removed meanwhile may be
-        left out.
+        No bytes are copied: `target` is a new directory on the same file system. A blob that is removed meanwhile may
+        be left out.
         """
 
     async def remove(self, scope: str, blob: str) -> Held | None:

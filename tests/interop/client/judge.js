@@ -39,9 +39,10 @@ export class Judge {
 
   #mustBelong(sender, number, { roomHead, directoryHead }) {
     const { room, logs, named } = this;
-    const wrote = [roomHead.seq, named.room].every((seq) => room.couldWrite(sender, seq));
+    const newest = { room: Math.max(roomHead.seq, named.room), directory: Math.max(directoryHead.seq, named.directory) };
+    const wrote = [roomHead.seq, newest.room].every((seq) => room.couldWrite(sender, seq));
     if (!wrote) throw new Refused("frame-invalid", "the sender may not write here");
-    const present = [directoryHead.seq, named.directory].every((seq) => logs.directory.had(sender, seq));
+    const present = [directoryHead.seq, newest.directory].every((seq) => logs.directory.had(sender, seq));
     if (!present) throw new Refused("frame-invalid", "the sender is not on the bus");
     const old =
       room.epochAt(roomHead.seq) !== number || room.hadLostHolder(roomHead.seq, logs.directory, directoryHead.seq);

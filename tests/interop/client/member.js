@@ -98,7 +98,7 @@ class Member {
     }
   }
 
-  /** The first `count` messages of a room's history: `{handle, text, seq}`; `refused` has the codes of the others. */
+  /** The first `count` messages and refused frames of a room's history: `{messages: [{handle, text, seq}], refused}`. */
   async read(room, count) {
     const judge = new Judge(this.logs, this.identity, room);
     const read = { messages: [], refused: [] };
@@ -109,7 +109,7 @@ class Member {
           const { handle } = this.logs.directory.users.get(frame.sender);
           read.messages.push({ handle, text: message.toString("utf-8"), seq });
         }
-        if (read.messages.length >= count) return;
+        if (read.messages.length + read.refused.length >= count) return;
       }
     });
     return read;

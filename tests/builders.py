@@ -69,11 +69,12 @@ class Change:
 class Story:
     """A bus from its first record on. Methods named by nouns only sign; those named by verbs also apply."""
 
-    def __init__(self, admin: str = "ada") -> None:
+    def __init__(self, admin: str = "ada", at: int = AT) -> None:
+        self.at = at
         self.directory = Directory()
         self.records: list[bytes] = []
         body = BusCreate(handle=admin, card=identity(admin).card(), salt=salt("bus of " + admin))
-        self.take(write_record(identity(admin).signing, None, DIRECTORY, EMPTY, body, at=AT))
+        self.take(write_record(identity(admin).signing, None, DIRECTORY, EMPTY, body, at=at))
 
     @property
     def bus(self) -> str:
@@ -81,7 +82,7 @@ class Story:
         return self.directory.bus
 
     def sign(self, by: str, body: Strict) -> bytes:
-        return write_record(identity(by).signing, self.bus, DIRECTORY, self.directory.head, body, at=AT)
+        return write_record(identity(by).signing, self.bus, DIRECTORY, self.directory.head, body, at=self.at)
 
     def admission(self, name: str, *, by: str = "ada", role: Role = "member", handle: str | None = None) -> bytes:
         return self.sign(by, UserAdmit(handle=handle or name, role=role, card=identity(name).card()))
@@ -143,7 +144,7 @@ class RoomStory:
         directory = knows or self.story.directory.head
         log, head = room_log(self.id), self.state.head
         return read_record(
-            write_record(identity(by).signing, self.story.bus, log, head, body, at=AT, directory=directory)
+            write_record(identity(by).signing, self.story.bus, log, head, body, at=self.story.at, directory=directory)
         )
 
     def addition(

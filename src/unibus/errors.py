@@ -250,6 +250,12 @@ class OldEpoch(Untrusted):
     code, status, title = "old-epoch", 500, "a message frame uses a room key from before a removal"
 
 
+class SignalStale(Untrusted):
+    """A signal from longer ago than it may travel: kept back and shown later, or sent by a clock that is wrong."""
+
+    code, status, title = "signal-stale", 500, "a signal is too old or from the future"
+
+
 class BlobInvalid(Untrusted):
     """A blob or its manifest that is not what a member of the room can have stored: altered, cut, extended, swapped."""
 
@@ -260,6 +266,20 @@ class BackupInvalid(Untrusted):
     """A backup that was altered, cut, mixed up or not signed by an admin of its bus."""
 
     code, status, title = "backup-invalid", 500, "this backup does not verify"
+
+
+class Unanswered(UnibusError):
+    """A question to another member that was not answered within its deadline. Base of the reasons that are known."""
+
+    code, status, title = "unanswered", 504, "there was no answer in time"
+
+
+class NobodyThere(Unanswered):
+    code, status, title = "nobody-there", 503, "who was asked is not listening now"
+
+
+class Declined(Unanswered):
+    code, status, title = "declined", 403, "who was asked does not answer this"
 
 
 class KeyCustody(UnibusError):

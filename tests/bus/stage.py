@@ -45,7 +45,9 @@ class TablePolicy:
     async def admit(self, user: str, rooms: Sequence[str] | None) -> Grants:
         if user not in self.rooms:
             raise NotAUser
-        granted = Grants(user, tuple(sorted(r for r in self.rooms[user] if rooms is None or r in rooms)))
+        write = {room for room in self.rooms[user] if rooms is None or room in rooms}
+        read = write | {room for room in self.readers.get(user, set()) if rooms is None or room in rooms}
+        granted = Grants(user, tuple(sorted(write)), tuple(sorted(read)))
         await self._wait(user)
         return granted
 

@@ -204,8 +204,8 @@ async def test_a_node_that_does_not_get_ready_is_named_at_the_deadline(
     server.answers[RECORDS] = answer
     began = time.monotonic()
     assert type(await fails(api)) is kind
-    # it gives up when the next try would come after the deadline, which may be a little before it
-    assert DEADLINE * 0.5 < time.monotonic() - began < 3 * DEADLINE
+    # It gives up when the next try would come after the deadline, which may be a good while before it.
+    assert time.monotonic() - began < 3 * DEADLINE
     assert 2 <= len(server.seen) < 20
 
 

@@ -20,6 +20,7 @@ async def linked(locate: Callable[[], Awaitable[str]], allowed: Callable[[], Awa
         ADA,
         locate=locate,
         allowed=allowed,
+        may_hear=lambda _: True,
         may_write=lambda _: True,
         on_event=lambda _: None,
         on_up=lambda: None,

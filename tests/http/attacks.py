@@ -36,7 +36,7 @@ def request(host: str, sign: dict[str, Any], send: dict[str, Any], edit: Edit) -
         made["body"],
         bus=made.get("bus", BUS),
         created=made.get("created", NOW),
-        nonce=NONCE,
+        nonce=made.get("nonce", NONCE),
     )
     sent: dict[str, Any] = {"host": host} | {name: made[name] for name in ("method", "target", "body")} | send
     headers = [("Host", sent["host"]), *signed.items()]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.program import HERE, NEEDED, Program
+from tests.interop.program import HERE, NEEDED, Client, start
 from tests.support.daemon import Daemon, spawn
 from tests.support.people import Place
 from tests.support.processes import no_nats_server
@@ -37,17 +37,28 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def program() -> Program:
-    """The client with its libraries, which are fetched if they are not those of package-lock.json."""
+def node() -> str:
+    """Where Node.js is. The client's libraries are fetched if they are not those of package-lock.json."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    assert node is not None
+    assert npm is not None
     locked, fetched = HERE / "package-lock.json", HERE / "node_modules" / ".package-lock.json"
     if not fetched.exists() or fetched.stat().st_mtime < locked.stat().st_mtime:
-        npm = shutil.which("npm")
-        assert npm is not None
-        done = subprocess.run(
-            [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=HERE, capture_output=True, text=True
-        )
+        fetch = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        done = subprocess.run(fetch, cwd=HERE, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-    return Program()
+    return node
+
+
+@pytest.fixture
+async def client(node: str) -> AsyncIterator[Client]:
+    """The client in JavaScript, as a program."""
+    client = await start(node)
+    try:
+        yield client
+    finally:
+        status = await client.end()
+    assert status == 0
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
-"""The JavaScript client as a program that tests run: JSON in, JSON out. It shares no code with what it is tried against."""
+"""The JavaScript client as a program that tests run: JSON in, JSON out. It shares no code with what it is tried on."""
 
 import asyncio
 import json
-import shutil
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from pathlib import Path
 from typing import Any
 
@@ -12,46 +12,56 @@ HERE = Path(__file__).parent
 NEEDED = (20, 19)
 """The Node.js version that the client's libraries ask for."""
 
+LINE = 2**20
+"""The longest result, in bytes: whole blobs are among them."""
 
-class Program:
-    """Runs commands of main.js, and the tests written in JavaScript."""
+
+class Client:
+    """main.js, running. Each command is a new start, from what is on disk."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
 
     async def does(self, command: str, **given: object) -> dict[str, Any]:
         """The result of a command; a refusal is the result `refused`, with the code."""
-        return await self._answer("main.js", command, given=given)
-
-    async def raw(self, **given: object) -> dict[str, Any]:
-        """What raw.js, a stock NATS client with a seed, saw."""
-        return await self._answer("raw.js", given=given)
-
-    async def tests(self, name: str) -> tuple[int, str]:
-        """The exit status of a file of tests, and what its runner said."""
-        status, out, said = await self._run("--test", "--test-reporter=tap", name)
-        return status, out + said
-
-    async def _answer(self, *arguments: str, given: dict[str, object]) -> dict[str, Any]:
-        status, out, said = await self._run(*arguments, given=json.dumps(given).encode())
-        assert status == 0, said
-        result = json.loads(out)
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"command": command, **given}).encode() + b"\n")
+        async with asyncio.timeout(WAIT):
+            line = await self.process.stdout.readline()
+        assert line, "the client ended: what it said is above"
+        result = json.loads(line)
         assert isinstance(result, dict)
         return result
 
-    async def _run(self, *arguments: str, given: bytes = b"") -> tuple[int, str, str]:
-        node = shutil.which("node")
-        assert node is not None
-        process = await asyncio.create_subprocess_exec(
-            *(node, *arguments),
-            cwd=HERE,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+    async def end(self) -> int:
+        """Its exit status, once it was told that there is no more to do."""
         try:
             async with asyncio.timeout(WAIT):
-                out, said = await process.communicate(given)
+                await self.process.communicate()
         finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        assert process.returncode is not None
-        return process.returncode, out.decode(), said.decode()
+            if self.process.returncode is None:
+                self.process.kill()
+                await self.process.wait()
+        return self.process.returncode
+
+
+async def start(node: str) -> Client:
+    """The client; what it says of its own mistakes goes where the tests' output goes."""
+    return Client(await asyncio.create_subprocess_exec(node, "main.js", cwd=HERE, stdin=PIPE, stdout=PIPE, limit=LINE))
+
+
+async def run(node: str, *arguments: str, given: bytes | None = None) -> tuple[int, str]:
+    """The exit status and the output of another program in JavaScript, from start to end."""
+    process = await asyncio.create_subprocess_exec(
+        *(node, *arguments), cwd=HERE, stdin=DEVNULL if given is None else PIPE, stdout=PIPE
+    )
+    try:
+        async with asyncio.timeout(WAIT):
+            out, _ = await process.communicate(given)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode is not None
+    return process.returncode, out.decode()

@@ -1,6 +1,6 @@
 /**
  * What a stock NATS client can do with only a user's seed, and knowing nothing else of unibus: connect, store a frame
- * it was handed, and read a room's frames as they are; and what it is refused. JSON in and out, as main.js.
+ * it was handed, and read a room's frames as they are; and what it is refused. One JSON object comes in on standard input, and one goes out.
  */
 
 import { randomBytes } from "node:crypto";

@@ -115,7 +115,7 @@ class Callout:
             raise
         if connection.revoked:
             raise NotAUser("this identity's rights changed while it connected: connect again")
-        connection.rooms = frozenset(grants.write)
+        connection.rooms = frozenset((*grants.write, *grants.read))
         granted = permissions(grants) if self._mode is BusAuth.ENFORCE else EVERYTHING
         return core.approval(attempt, user, granted, self._keys, int(self._clock()))
 

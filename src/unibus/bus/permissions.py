@@ -26,11 +26,15 @@ EVERYTHING = Permissions(publish=(">",), subscribe=(">",))
 
 
 def permissions(grants: Grants) -> Permissions:
-    """A member's permissions: its own sender subjects, requests, replies, deliveries and announcements."""
+    """A member's permissions: its own sender subjects, requests, replies, deliveries and announcements.
+
+    Signals to all may be heard by who reads a room. Those to one user only by who could answer, and by nobody else.
+    """
     user = grants.user
     return Permissions(
         publish=(
             *(subjects.room_messages(room, user) for room in grants.write),
+            *(subjects.room_signals(room, user, "*") for room in grants.write),
             subjects.control(user, subjects.DELIVER),
             subjects.FLOW_CONTROL,
         ),
@@ -38,6 +42,8 @@ def permissions(grants: Grants) -> Permissions:
             f"{subjects.inbox_prefix(user)}.>",
             subjects.delivery(user, "*"),
             subjects.events(user),
+            *(subjects.room_signals(room) for room in grants.read),
+            *(subjects.room_signals(room, "*", user) for room in grants.write),
         ),
     )
 

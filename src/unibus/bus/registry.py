@@ -13,7 +13,7 @@ FORGET_AFTER = 10.0
 
 @dataclass(slots=True)
 class Connection:
-    """One connection, from its request on. `rooms` are those it may write into, None while that is undecided."""
+    """One connection, from its request on. `rooms` are those it carries, None while that is undecided."""
 
     cid: int
     user: str
@@ -56,7 +56,7 @@ class Registry:
         self._waiting.pop(cid, None)
 
     def revoke(self, user: str, room: str | None = None) -> list[int]:
-        """Mark what `user` has, or only what may write into `room`, as revoked; the numbers of those connections."""
+        """Mark what `user` has, or only what carries `room`, as revoked; the numbers of those connections."""
         return [connection.cid for connection in self._reached(user, room) if _mark(connection)]
 
     def _reached(self, user: str, room: str | None) -> Iterable[Connection]:

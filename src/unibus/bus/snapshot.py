@@ -119,6 +119,7 @@ async def _subjects(links: Links) -> Collection[str]:
 def _state(answer: dict[str, object] | None) -> StreamState:
     match answer:
         case {"state": {"messages": int(m), "bytes": int(b), "first_seq": int(first), "last_seq": int(last)}}:
-            return StreamState(messages=m, bytes=b, first=first, last=last)
+            # A stream that never held a message begins at 0 or at 1, as it likes.
+            return StreamState(messages=m, bytes=b, first=max(1, first), last=last)
         case _:
             raise BusUnavailable("nats-server's description of the stream is not understood")

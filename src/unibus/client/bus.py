@@ -48,6 +48,7 @@ class Bus:
             identity,
             locate=self._locate,
             allowed=self._still_allowed,
+            may_hear=self._may_hear,
             may_write=self._may_write,
             on_event=self._announced,
             on_up=self._catch_up,
@@ -237,6 +238,10 @@ class Bus:
     async def _locate(self) -> str:
         view = await self.api.bus_view()
         return f"nats://{view.nats_host or self.api.url.host}:{view.nats_port}"
+
+    def _may_hear(self, room: str) -> bool:
+        state = self.replica.rooms.get(room)
+        return state is not None and not state.archived and state.role(self.user, self.directory) is not None
 
     def _may_write(self, room: str) -> bool:
         state = self.replica.rooms.get(room)

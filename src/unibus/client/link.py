@@ -1,6 +1,6 @@
 """The client's connection to the NATS plane, kept up: connects, connects again with backoff, tells who wants to know.
 
-A connection names the rooms that it opens for writing, because what a connection may publish is fixed when it is made.
+A connection names the rooms that it opens, because what it may publish and hear of them is fixed when it is made.
 Reconnecting is ours, not the NATS client's: every connection is new, with new rooms in its token, and what hangs
 on it (subscriptions, deliveries, unacknowledged frames) is made again by its owners. Never reads a message.
 """
@@ -8,9 +8,10 @@ on it (subscriptions, deliveries, unacknowledged frames) is made again by its ow
 import asyncio
 import contextlib
 import logging
+import re
 import secrets
 from base64 import b64encode
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable
 
 from nats.aio.client import Client as Nats
@@ -27,6 +28,7 @@ from unibus.model.subjects import events, inbox_prefix
 
 CONNECT_SECONDS = 5
 ROOMS_CARRIED = 200
+_REFUSED = re.compile(r'permissions violation for [a-z]+ to "room\.([a-z2-7]{26})\.')
 
 log = logging.getLogger("unibus.client")
 
@@ -48,13 +50,36 @@ class Client(Nats):
 
 
 class Connection:
-    """One live NATS connection: `nats` to use, `gone` is set when it has ended, `rooms` it may write into."""
+    """One live NATS connection: `nats` to use, `gone` is set when it has ended.
 
-    def __init__(self, nats: Nats, rooms: frozenset[str]) -> None:
+    `rooms` are those whose signals it may hear, `writes` those it may also write into, as far as is known here.
+    """
+
+    def __init__(self, nats: Nats, rooms: frozenset[str], writes: frozenset[str]) -> None:
         self.nats = nats
         self.rooms = rooms
+        self.writes = writes
         self.gone = asyncio.Event()
+        self._refused: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.inbox = f"{inbox_prefix_of(nats)}.{b64u(secrets.token_bytes(16))}"
+
+    def carries(self, room: str, *, write: bool) -> bool:
+        """Whether `room` can be heard, or written into, over this connection."""
+        return room in (self.writes if write else self.rooms) and not self._refused[room].is_set()
+
+    def refused(self, room: str) -> None:
+        """The bus refused something in `room`: what was believed when the connection was made no longer holds."""
+        self._refused[room].set()
+
+    async def without(self, room: str) -> None:
+        """Return once this connection is of no more use for `room`: it is gone, or the bus refused something there."""
+        ends = [asyncio.ensure_future(event.wait()) for event in (self.gone, self._refused[room])]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
 
     async def request(self, subject: str, body: bytes, seconds: float) -> bytes:
         """The answer to a request, which fails at once when the connection ends. Raises NatsError, TimeoutError."""
@@ -86,8 +111,8 @@ class Link:
     """Keeps one `Connection` up while it is wanted.
 
     `locate` gives the NATS address now; `allowed` returns while this identity is on the bus and raises the reason when
-    it is not, which ends the link; `may_write` says which rooms this identity may write into, as far as it knows;
-    `on_event` gets announcements; `on_up` is called for every new connection, before which some may have been missed.
+    it is not, which ends the link; `may_hear` and `may_write` say which rooms are open to this identity, as far as it
+    knows; `on_event` gets announcements; `on_up` is called for every new connection, before which some may have been missed.
     """
 
     def __init__(
@@ -96,6 +121,7 @@ class Link:
         *,
         locate: Callable[[], Awaitable[str]],
         allowed: Callable[[], Awaitable[object]],
+        may_hear: Callable[[str], bool],
         may_write: Callable[[str], bool],
         on_event: Callable[[bytes], None],
         on_up: Callable[[], None],
@@ -103,6 +129,7 @@ class Link:
         self._identity = identity
         self._locate = locate
         self._allowed = allowed
+        self._may_hear = may_hear
         self._may_write = may_write
         self._on_event = on_event
         self._on_up = on_up
@@ -124,10 +151,10 @@ class Link:
             await asyncio.gather(self._task, return_exceptions=True)
         await self._fail(BusUnavailable("the connection to the bus is closed"))
 
-    async def connection(self, room: str | None = None) -> Connection:
-        """A live connection, one that may write into `room` if given. Waits for it.
+    async def connection(self, room: str | None = None, *, write: bool = True) -> Connection:
+        """A live connection, one that may write into `room`, or only hear its signals, if given. Waits for it.
 
-        Raises what ended the link: NotAUser after a revocation, BusUnavailable after `close`.
+        Raises what ended the link: NotAUser after a revocation, BusUnavailable after `close`. Raises Forbidden.
         """
         self.start()
         if room is not None:
@@ -137,17 +164,17 @@ class Link:
                 raise self._failure
             current = self._connection
             if current is not None and not current.gone.is_set():
-                if room is None or room in current.rooms:
+                if room is None or current.carries(room, write=write):
                     return current
-                if not self._may_write(room):
-                    raise Forbidden("this room takes no messages from you")
+                if not (self._may_write if write else self._may_hear)(room):
+                    raise Forbidden("this room takes no messages from you" if write else "this room is closed to you")
                 await current.close()
             async with self._changed:
                 if self._connection is current and self._failure is None:
                     await self._changed.wait()
 
     def carry(self, room: str) -> None:
-        """From the next connection on, ask to write into `room` too. The longest unused give way to new ones."""
+        """From the next connection on, open `room` too. The longest unused give way to new ones."""
         self._rooms[room] = None
         self._rooms.move_to_end(room)
         while len(self._rooms) > ROOMS_CARRIED:
@@ -197,13 +224,22 @@ class Link:
     async def _connect(self) -> Connection:
         address = await self._locate()
         nats = Client(self._identity.signing)
-        # A room that may be written into later is not named now: writing then makes a new connection.
-        rooms = frozenset(room for room in self._rooms if self._may_write(room))
+        # A right that is given later is not held by this connection: whoever needs it then makes a new one.
+        rooms = frozenset(room for room in self._rooms if self._may_hear(room))
+        writes = frozenset(room for room in rooms if self._may_write(room))
         lost: list[Connection] = []
 
         async def ended() -> None:
             for connection in lost:
                 connection.gone.set()
+
+        async def complain(error: Exception) -> None:
+            # The bus says here what it refused; who waits for an answer learns of it because none comes.
+            log.debug("the bus says: %s", error)
+            found = _REFUSED.search(str(error))
+            if found is not None:
+                for connection in lost:
+                    connection.refused(found[1])
 
         try:
             await nats.connect(
@@ -218,9 +254,9 @@ class Link:
                 ping_interval=20,
                 disconnected_cb=ended,
                 closed_cb=ended,
-                error_cb=_note,
+                error_cb=complain,
             )
-            connection = Connection(nats, rooms)
+            connection = Connection(nats, rooms, writes)
             lost.append(connection)
             await nats.subscribe(events(self._identity.user), cb=self._event)
             # From here on nothing announced is missed. nats-py's flush overtakes a subscription that still waits to be
@@ -247,8 +283,3 @@ class Link:
         async with self._changed:
             self._failure = self._failure or reason
             self._changed.notify_all()
-
-
-async def _note(error: Exception) -> None:
-    # The bus says here what it refused; the caller learns of it by the answer that does not come.
-    log.debug("the bus says: %s", error)

@@ -16,20 +16,19 @@ from nats.errors import Error as NatsError
 
 from unibus.client.backoff import PASSING, delays
 from unibus.client.delivery import SILENCE, DeliveryState, Frame, Reopen, Reply
-from unibus.client.judge import Judge
 from unibus.client.keyring import Keyring
 from unibus.client.link import Connection, Link
 from unibus.client.messages import Message, Position, Refusal, from_unix_ms
+from unibus.client.opening import Opener, check_publisher
 from unibus.client.replica import Replica
 from unibus.crypto.encoding import b64u, dump_json, load_json
-from unibus.crypto.frames import Content, open_frame, read_envelope
+from unibus.crypto.frames import read_envelope
 from unibus.errors import (
     PROBLEM_PREFIX,
     BusUnavailable,
     FrameInvalid,
     InvalidInput,
     LogRolledBack,
-    NotFound,
     SealedKeyInvalid,
     SealedKeyMissing,
     StorageUnavailable,
@@ -37,7 +36,6 @@ from unibus.errors import (
     Untrusted,
 )
 from unibus.model.problem import from_problem
-from unibus.model.room import Room
 from unibus.model.subjects import control, delivery, room_messages
 
 OPEN_SECONDS = 5.0
@@ -51,11 +49,10 @@ class Reader:
     ) -> None:
         self._link = link
         self._replica = replica
-        self._keyring = keyring
         self._room = room
         self._user = user
         self._report = report
-        self._judge = Judge()
+        self._opener = Opener(replica, keyring, room)
         self._inbox: asyncio.Queue[Msg | None] = asyncio.Queue()
         self._ended: UnibusError | None = None
 
@@ -154,56 +151,30 @@ class Reader:
         try:
             envelope = read_envelope(frame.data)
             sender = envelope.sender
-            check_publisher(frame.subject, self._room, sender)
-            room = await self._know_epoch(envelope.epoch)
-            try:
-                key = await self._keyring.key(room, envelope.epoch)
-            except NotFound:
-                return []  # from before this identity joined, in a room whose history is not shared
-            content = open_frame(frame.data, envelope, key, room.epoch_ref(envelope.epoch))
+            check_publisher(frame.subject, room_messages(self._room, sender))
+            content = await self._opener.unseal(frame.data, envelope)
         except (FrameInvalid, SealedKeyMissing, SealedKeyInvalid) as error:
             self._report(Refusal(self._room, frame.sequence, sender, error))
             return []
-        await self._catch_up(content)
+        if content is None:
+            return []
+        await self._opener.catch_up(content)
         try:
-            self._judge.accept(envelope, content, room, self._replica.directory)
+            self._opener.accept(envelope, content)
         except Untrusted as error:
             self._report(Refusal(self._room, frame.sequence, sender, error))
             return []
-        room_id, sender = room.id, envelope.sender
+        room, sender = self._room, envelope.sender
         handle, sent_at = self._replica.directory.handle_of(sender), from_unix_ms(content.sent_at)
         return [
-            Message(room_id, sender, handle, data, sent_at, Position(frame.sequence, offset))
+            Message(room, sender, handle, data, sent_at, Position(frame.sequence, offset))
             for offset, data in enumerate(content.messages)
         ]
-
-    async def _know_epoch(self, epoch: int) -> Room:
-        room = self._replica.rooms.get(self._room)
-        if room is None or epoch not in room.epochs:
-            room = await self._replica.sync_room(self._room)
-        if epoch not in room.epochs:
-            raise FrameInvalid(f"a frame of epoch {epoch}, which the room has not begun")
-        return room
-
-    async def _catch_up(self, content: Content) -> None:
-        if content.directory_head.sequence > self._replica.directory.head.sequence:
-            await self._replica.sync_directory()
-        if content.room_head.sequence > self._replica.rooms[self._room].head.sequence:
-            await self._replica.sync_room(self._room)
 
 
 async def _when_gone(connection: Connection, inbox: "asyncio.Queue[Msg | None]") -> None:
     await connection.gone.wait()
     inbox.put_nowait(None)
-
-
-def check_publisher(subject: str, room: str, sender: str) -> None:
-    """Return if `sender` published the frame, which the bus's permissions vouch for. Raises FrameInvalid.
-
-    Else any member could show an old frame of another's to who has not seen it, or begins to read anew.
-    """
-    if subject != room_messages(room, sender):
-        raise FrameInvalid("a frame that somebody else published than signed it")
 
 
 def read_opened(answer: bytes) -> int:

@@ -68,6 +68,11 @@ class Purpose:
 MESSAGES = Purpose("frame")
 
 
+def signal_purpose(to: str) -> Purpose:
+    """What is not stored, meant for `to`: one user, or all. It passes neither for a message nor for one to another."""
+    return Purpose("signal", to)
+
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """What anybody sees of a frame: epoch, sender (`U…`), session and counter. Not yet trusted."""

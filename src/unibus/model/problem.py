@@ -16,6 +16,7 @@ from unibus.errors import (
     InvalidInput,
     KeyCustody,
     StartRefused,
+    Unanswered,
     UnibusError,
     Unreachable,
     Untrusted,
@@ -27,7 +28,7 @@ MAX_DETAIL = 500
 """Characters of a detail that are shown to people."""
 
 _RESERVED = frozenset({"type", "title", "status", "detail", "instance"})
-_LOCAL = (Untrusted, KeyCustody, StartRefused, Unreachable)
+_LOCAL = (Untrusted, KeyCustody, StartRefused, Unanswered, Unreachable)
 _GATEWAY = frozenset({502, 503, 504})
 
 

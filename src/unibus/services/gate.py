@@ -75,7 +75,12 @@ class Gate:
         # Judged only now, all at one instant: a removal or a revocation may have come while the rooms were read.
         self.user(user)
         directory = self._books.directory
-        return Grants(user, tuple(state.id for state in states if state and state.may_write(user, directory)))
+        live = [state for state in states if state and not state.archived and state.role(user, directory)]
+        return Grants(
+            user,
+            write=tuple(state.id for state in live if state.may_write(user, directory)),
+            read=tuple(state.id for state in live),
+        )
 
     async def _known(self, room: str) -> Room | None:
         try:

@@ -8,10 +8,15 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """What one bus connection of `user` (a public nkey) may do: `write` are the rooms it may publish into."""
+    """What one bus connection of `user` (a public nkey) may do.
+
+    `write` are the rooms it may publish into, `read` those whose signals it may hear. What is stored is read by
+    deliveries, which each ask for themselves.
+    """
 
     user: str
     write: tuple[str, ...]
+    read: tuple[str, ...] = ()
 
 
 class BusPolicy(Protocol):
@@ -20,7 +25,7 @@ class BusPolicy(Protocol):
     async def admit(self, user: str, rooms: Sequence[str] | None) -> Grants:
         """The grants of a new connection of `user` that opens `rooms`, or all of its rooms if None.
 
-        Rooms named that the user may not write into are left out. Raises NotAUser, or LimitReached when there are
+        Rooms named that the user is not in, or that are archived, are left out. Raises NotAUser, or LimitReached when there are
         more rooms than one connection can carry (the message says how many, and to name the rooms it opens).
         """
 
@@ -35,7 +40,7 @@ class BusEffects(Protocol):
         """Tell `users` that `log` has a new head."""
 
     async def withdraw(self, user: str, room: str) -> None:
-        """Take `room` from `user` now: its deliveries of that room end, connections that may write there are cut."""
+        """Take `room` from `user` now: its deliveries of that room end, connections that carry it are cut."""
 
     async def cut(self, user: str) -> None:
         """Cut `user` off now: every delivery and every connection, approved or still being approved."""

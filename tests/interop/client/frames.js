@@ -14,15 +14,22 @@ const MOST = 1_000_000;
 const HEADER = 61;
 export const COUNTERS = 2 ** 32;
 
+/** What a frame is for stands in its labels; `about` is bound to it and not carried. */
+export const MESSAGE = { label: "unibus frame", about: [] };
+
 /** The bytes of a frame. `content` is `{sentAt, roomHead, directoryHead, messages}`, heads being `{seq, hash}`. */
-export function sealFrame(identity, key, epoch, session, counter, content) {
+export function sealFrame(identity, key, epoch, session, counter, content, purpose = MESSAGE) {
   const numbers = [bigEndian(epoch.number, 4), userKey(identity.user), session, bigEndian(counter, 8)];
   const header = Buffer.concat([Buffer.from([1]), ...numbers]);
-  const bound = transcript("unibus frame v1", epoch.bus, epoch.room, header);
-  const cipher = createCipheriv("aes-256-gcm", frameKey(key, epoch, session, identity.user), bigEndian(counter, 12));
+  const bound = binding(purpose, epoch, header);
+  const cipher = createCipheriv(
+    "aes-256-gcm",
+    frameKey(purpose, key, epoch, session, identity.user),
+    bigEndian(counter, 12),
+  );
   cipher.setAAD(bound);
   const sealed = Buffer.concat([cipher.update(plaintext(content)), cipher.final(), cipher.getAuthTag()]);
-  return Buffer.concat([header, sealed, sign(identity.signing, signed(bound, sealed))]);
+  return Buffer.concat([header, sealed, sign(identity.signing, signed(purpose, bound, sealed))]);
 }
 
 /** What stands on the outside: `{number, sender, session, counter}`; believed only once the frame was opened. */
@@ -37,15 +44,19 @@ export function readEnvelope(frame) {
 }
 
 /** What a frame says, if it was made by its sender for this epoch and under this key. */
-export function openFrame(frame, key, epoch) {
+export function openFrame(frame, key, epoch, purpose = MESSAGE) {
   const { number, sender, session, counter } = readEnvelope(frame);
   if (number !== epoch.number || counter >= COUNTERS)
     invalid("another epoch, or a counter beyond the session's budget");
-  const bound = transcript("unibus frame v1", epoch.bus, epoch.room, frame.subarray(0, HEADER));
+  const bound = binding(purpose, epoch, frame.subarray(0, HEADER));
   const sealed = frame.subarray(HEADER, -64);
   try {
-    if (!verify(sender, signed(bound, sealed), frame.subarray(-64))) throw new Error("another signature");
-    const cipher = createDecipheriv("aes-256-gcm", frameKey(key, epoch, session, sender), bigEndian(counter, 12));
+    if (!verify(sender, signed(purpose, bound, sealed), frame.subarray(-64))) throw new Error("another signature");
+    const cipher = createDecipheriv(
+      "aes-256-gcm",
+      frameKey(purpose, key, epoch, session, sender),
+      bigEndian(counter, 12),
+    );
     cipher.setAAD(bound).setAuthTag(sealed.subarray(-16));
     return contentOf(Buffer.concat([cipher.update(sealed.subarray(0, -16)), cipher.final()]));
   } catch (error) {
@@ -53,8 +64,10 @@ export function openFrame(frame, key, epoch) {
   }
 }
 
-const frameKey = (key, epoch, session, sender) => hkdf(key, session, inEpoch("unibus frame key v1", epoch, sender));
-const signed = (bound, sealed) => transcript("unibus frame signature v1", sha256(Buffer.concat([bound, sealed])));
+const binding = ({ label, about }, { bus, room }, header) => transcript(`${label} v1`, bus, room, header, ...about);
+const frameKey = ({ label }, key, epoch, session, sender) =>
+  hkdf(key, session, inEpoch(`${label} key v1`, epoch, sender));
+const signed = ({ label }, ...parts) => transcript(`${label} signature v1`, sha256(Buffer.concat(parts)));
 
 function plaintext({ sentAt, roomHead, directoryHead, messages }) {
   const heads = [roomHead, directoryHead].flatMap(({ seq, hash }) => [bigEndian(seq, 4), unb64u(hash, 32)]);

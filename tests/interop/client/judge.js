@@ -4,7 +4,7 @@
  */
 
 import { Refused } from "./encoding.js";
-import { openFrame, readEnvelope } from "./frames.js";
+import { MESSAGE, openFrame, readEnvelope } from "./frames.js";
 
 const WINDOW = 256; // how far below a session's newest counter another may be
 
@@ -15,16 +15,24 @@ export class Judge {
 
   /** `{sender, sentAt, messages}` of a frame, or null if it is from before this reader joined. */
   async accept(frame) {
-    const { number, sender, session, counter } = readEnvelope(frame);
-    const key = await this.#key(number);
-    if (key === null) return null;
-    const content = openFrame(frame, key, { bus: this.room.bus, room: this.room.id, number });
-    await this.logs.mustKnow(this.room, content);
-    this.#mustBelong(sender, number, content);
-    this.#mustBeNew(`${sender} ${session.toString("hex")}`, counter);
+    const content = await this.believe(frame, MESSAGE);
+    if (content === null) return null;
+    const { session, counter } = readEnvelope(frame);
+    this.#mustBeNew(`${content.sender} ${session.toString("hex")}`, counter);
     this.named.room = Math.max(this.named.room, content.roomHead.seq);
     this.named.directory = Math.max(this.named.directory, content.directoryHead.seq);
-    return { sender, sentAt: content.sentAt, messages: content.messages };
+    return content;
+  }
+
+  /** The same of what is sealed in the form of a frame for this purpose, whatever its counter. */
+  async believe(frame, purpose) {
+    const { number, sender } = readEnvelope(frame);
+    const key = await this.#key(number);
+    if (key === null) return null;
+    const content = openFrame(frame, key, { bus: this.room.bus, room: this.room.id, number }, purpose);
+    await this.logs.mustKnow(this.room, content);
+    this.#mustBelong(sender, number, content);
+    return { sender, ...content };
   }
 
   async #key(number) {
@@ -39,7 +47,10 @@ export class Judge {
 
   #mustBelong(sender, number, { roomHead, directoryHead }) {
     const { room, logs, named } = this;
-    const newest = { room: Math.max(roomHead.seq, named.room), directory: Math.max(directoryHead.seq, named.directory) };
+    const newest = {
+      room: Math.max(roomHead.seq, named.room),
+      directory: Math.max(directoryHead.seq, named.directory),
+    };
     const wrote = [roomHead.seq, newest.room].every((seq) => room.couldWrite(sender, seq));
     if (!wrote) throw new Refused("frame-invalid", "the sender may not write here");
     const present = [directoryHead.seq, newest.directory].every((seq) => logs.directory.had(sender, seq));

@@ -117,23 +117,31 @@ class Member {
 
   /** Send each text as a frame of a new session; the numbers in the stream. A key that is due is changed first. */
   async send(room, texts) {
-    const key = await this.writingKey(room);
-    const session = randomBytes(16);
-    const epoch = { bus: room.bus, room: room.id, number: room.epochs.length };
-    const heads = { roomHead: room.head, directoryHead: this.logs.directory.head };
+    const seal = await this.sealer(room);
     return this.connected([room.id], async (connection) => {
       const numbers = [];
-      for (const [counter, text] of texts.entries()) {
-        const content = { sentAt: Date.now(), ...heads, messages: [Buffer.from(text, "utf-8")] };
-        const frame = sealFrame(this.identity, key, epoch, session, counter, content);
-        numbers.push(await publish(connection, this.identity, room.id, frame));
+      for (const text of texts) {
+        numbers.push(await publish(connection, this.identity, room.id, seal(Buffer.from(text, "utf-8"))));
       }
       return numbers;
     });
   }
 
-  /** The key of the room's current epoch, which is begun anew if one of its holders has gone. */
-  async writingKey(room) {
+  /** What seals one message after another as the frames of a new session, under a key that is good for it. */
+  async sealer(room, purpose) {
+    const key = await this.#writingKey(room);
+    const session = randomBytes(16);
+    const epoch = { bus: room.bus, room: room.id, number: room.epochs.length };
+    const heads = { roomHead: room.head, directoryHead: this.logs.directory.head };
+    let counter = 0;
+    return (message) => {
+      const content = { sentAt: Date.now(), ...heads, messages: [message] };
+      return sealFrame(this.identity, key, epoch, session, counter++, content, purpose);
+    };
+  }
+
+  // The key of the current epoch, which is begun anew if one of its holders has gone.
+  async #writingKey(room) {
     const { directory } = this.logs;
     if (room.hadLostHolder(room.head.seq, directory, directory.head.seq)) await rotate(this, room);
     const { keys, lost } = await this.logs.keys(this.identity, room);

@@ -7,6 +7,7 @@ import { randomBytes } from "node:crypto";
 import { b64u, Refused, sha256 } from "./encoding.js";
 import { sign } from "./signing.js";
 
+const JSON_TYPE = { "Content-Type": "application/json" };
 const PROBLEM = "urn:unibus:problem:";
 const OURS = ["log-rolled-back", "log-forked", "log-invalid", "sealed-key-missing", "sealed-key-invalid"].concat(
   ["frame-invalid", "frame-replayed", "old-epoch", "blob-invalid", "untrusted"], // only a client finds these
@@ -37,8 +38,12 @@ export class Requests {
 
   /** The answer's JSON to a body of JSON. */
   async post(path, value) {
-    const type = { "Content-Type": "application/json" };
-    return (await this.send("POST", path, Buffer.from(JSON.stringify(value)), type)).json();
+    return (await this.send("POST", path, Buffer.from(JSON.stringify(value)), JSON_TYPE)).json();
+  }
+
+  /** The same with PUT. */
+  async put(path, value) {
+    return (await this.send("PUT", path, Buffer.from(JSON.stringify(value)), JSON_TYPE)).json();
   }
 
   /** The answer to a signed request, whose body is still to be read; a refusal is thrown under its name. */

@@ -1,0 +1,78 @@
+"""Sealing what one identity sends into one room: rights, key and heads as they are now, each nonce once.
+
+Must never seal under a key that somebody holds who is gone, nor use a counter of a session twice.
+"""
+
+import secrets
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from unibus.crypto.frames import MAX_COUNTER, MESSAGES, Content, Purpose, seal_frame
+from unibus.crypto.heads import Head
+from unibus.errors import Forbidden
+
+if TYPE_CHECKING:
+    from unibus.client.bus import Bus
+    from unibus.client.room import Room
+
+
+class Seal(Protocol):
+    """Makes one frame of `messages`, under what was current when this was made."""
+
+    def __call__(self, messages: Sequence[bytes], purpose: Purpose = MESSAGES) -> bytes: ...
+
+
+class Session:
+    """Counters of one sender's frames under one epoch's key; see `crypto.frames`."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.id = secrets.token_bytes(16)
+        self.counter = 0
+
+
+class Sealer:
+    """Seals for one room. `doubt` is set when what is known of the room may be old."""
+
+    def __init__(self, bus: "Bus", room: "Room") -> None:
+        self._bus = bus
+        self._room = room
+        self._session: Session | None = None
+        self._heads: tuple[Head, Head] | None = None
+        self._seal: Seal | None = None
+        self.doubt = False
+
+    async def ready(self, doubt: bool) -> Seal:
+        """What seals frames now, after asking for news if there is `doubt`. Raises Forbidden, NotFound, NotAUser."""
+        bus, room = self._bus, self._room
+        directory = bus.directory
+        if doubt or self.doubt or not room.state.may_write(bus.user, directory):
+            # What this client knows may be old: ask before refusing, and before trying for ever.
+            await bus.replica.sync_directory()
+            await bus.replica.sync_room(room.id)
+            self.doubt = False
+        if not room.state.may_write(bus.user, directory):
+            why = "it is archived" if room.state.archived else "you are a reader"
+            raise Forbidden(f"the room {room.name!r} takes no messages from you: {why}")
+        heads = (room.state.head, directory.head)
+        if self._seal is not None and self._heads == heads and self._session and self._session.counter < MAX_COUNTER:
+            return self._seal
+        if room.state.rotation_due(directory):
+            await room.rotate()
+        state = room.state
+        key = await bus.keyring.key(state, state.epoch.number)
+        session = self._session
+        if session is None or session.epoch != state.epoch.number or session.counter >= MAX_COUNTER:
+            session = self._session = Session(state.epoch.number)
+        ref = state.epoch_ref(session.epoch)
+        self._heads = heads = (state.head, directory.head)
+
+        def seal(messages: Sequence[bytes], purpose: Purpose = MESSAGES) -> bytes:
+            content = Content(int(time.time() * 1000), *heads, tuple(messages))
+            frame = seal_frame(bus.identity.signing, key, ref, session.id, session.counter, content, purpose)
+            session.counter += 1
+            return frame
+
+        self._seal = seal
+        return seal

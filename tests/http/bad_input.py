@@ -8,7 +8,7 @@ from hashlib import sha256
 from itertools import count
 from typing import Any
 
-from tests.builders import Change, RoomStory, Story, identity, user
+from tests.builders import Change, RoomStory, Story, identity
 from tests.http.attacks import Edit, request, same
 from tests.http.serving import Answer, Server, raw
 from tests.support.people import Place
@@ -109,13 +109,19 @@ class Stage:
         return await self.server.send(data, then_close=then_close)
 
     def kept(self) -> tuple[object, ...]:
-        """All that the node keeps of logs, keys, members and blobs, read from its files."""
+        """All that the node keeps of logs, keys, members and blobs, read from its files; not the trail of refusals."""
         with closing(sqlite3.connect(f"file:{self.place.data_dir / 'unibus.sqlite3'}?mode=ro", uri=True)) as file:
-            tables = [file.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall() for name in _TABLES]  # noqa: S608 - our own names
+            tables = [file.execute(query).fetchall() for query in _QUERIES]
         blobs = self.place.data_dir / "blobs"
         found = {str(path): sha256(path.read_bytes()).digest() for path in blobs.rglob("*") if path.is_file()}
-        heads = (self.node.books.directory.head, sorted(map(user, ("ada", "bob", "rex", "cyd"))))
-        return (*tables, found, heads)
+        directory = self.node.books.directory
+        return (*tables, found, directory.head, {name: directory.active(name) for name in directory.users})
 
 
-_TABLES = ("logs", "entries", "attachments", "marks")
+_KNOWN = "SELECT id FROM logs WHERE NOT name GLOB 'audit/*'"
+_QUERIES = (
+    f"SELECT * FROM logs WHERE id IN ({_KNOWN}) ORDER BY id",  # noqa: S608 - our own names
+    f"SELECT * FROM entries WHERE log IN ({_KNOWN}) ORDER BY log, position",  # noqa: S608 - our own names
+    f"SELECT * FROM attachments WHERE log IN ({_KNOWN}) ORDER BY log, name, position",  # noqa: S608 - our own names
+    "SELECT * FROM marks ORDER BY name",
+)

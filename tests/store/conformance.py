@@ -86,6 +86,15 @@ class StoreConformance:
         assert await store.entries("log", 0, 10) == expected
         assert await store.last("log") == expected[-1]
 
+    async def test_logs_and_entries_are_counted(self, store: Store, reopen: Reopen) -> None:
+        assert await store.counts() == (0, 0)
+        await fill(store, "log", 5)
+        await fill(store, "another", 2)
+        with pytest.raises(PositionTaken):
+            await store.append(Append("log", 1, b"again"))
+        assert await store.counts() == (2, 7)
+        assert await (await reopen(store)).counts() == (2, 7)
+
     async def test_after_and_limit_cut_out_a_page(self, store: Store) -> None:
         await fill(store, "log", 5)
         assert [entry.position for entry in await store.entries("log", 2, 2)] == [3, 4]

@@ -40,7 +40,7 @@ from unibus.services.gate import Gate
 from unibus.services.membership import Membership
 from unibus.services.reading import Reading
 from unibus.services.restores import floor
-from unibus.services.upkeep import drop_old_messages, forget_claims, sweep_blobs, watch_loop
+from unibus.services.upkeep import drop_old_messages, forget_claims, measure, sweep_blobs, watch_loop
 from unibus.store.blob_files import FileBlobs
 from unibus.store.port import Store
 from unibus.store.sqlite import SqliteStore
@@ -182,6 +182,10 @@ class Node:
         api = Api(users, invited, membership, reading, gate, lambda: (None, self.bus.client_port), time.time, limits)
         metrics = Metrics(self._gauges())
         self._own(asyncio.create_task(watch_loop(metrics.loop_lag.set), name="loop watch"))
+        held = metrics.held
+        self._own(
+            asyncio.create_task(measure(self.store, blobs, lambda name, value: held[name].set(value)), name="measure")
+        )
         problems = problem_middleware(log, lambda: secrets.token_hex(8))
         app = web.Application(
             middlewares=[problems, metrics.middleware(), audit_middleware(self.audit), limiter.middleware()]

@@ -35,6 +35,14 @@ class Metrics:
         self._seconds_of = cache(self._seconds.labels)
         self._auth_of = cache(self._auth.labels)
         self.loop_lag = Gauge("unibus_loop_lag_seconds", "how late the event loop last was", registry=self._registry)
+        self.held = {
+            name: Gauge(f"unibus_{name}", text, registry=self._registry)
+            for name, text in (
+                ("logs", "logs in the store: the directory, the rooms, the audit trail"),
+                ("entries", "entries of all logs: records and notes of the audit trail"),
+                ("blob_bytes", "bytes of stored blobs"),
+            )
+        }
         for name, (text, read) in gauges.items():
             Gauge(f"unibus_{name}", text, registry=self._registry).set_function(read)
 

@@ -53,6 +53,19 @@ async def drop_old_messages(store: Store, effects: BusEffects) -> None:
             log.warning("old messages not dropped", reason=error.message)
 
 
+async def measure(store: Store, blobs: Blobs, report: Callable[[str, float], None]) -> None:
+    """Report how much the node holds, by the names `logs`, `entries` and `blob_bytes`, four times a minute."""
+    while True:
+        try:
+            held = await store.counts()
+            report("logs", held.logs)
+            report("entries", held.entries)
+        except StorageUnavailable as error:
+            log.warning("the store could not be measured", reason=error.message)
+        report("blob_bytes", blobs.stored_bytes)
+        await asyncio.sleep(EVERY / 4)
+
+
 async def watch_loop(report: Callable[[float], object]) -> None:
     """Report how late the event loop is, in seconds, once a second, without end."""
     loop = asyncio.get_running_loop()

@@ -8,7 +8,7 @@ applied in full or not at all, also when the caller is cancelled or the process 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,13 @@ class Append:
     value: bytes
     attachments: Mapping[str, bytes] = field(default_factory=dict)
     marks: Mapping[str, bytes | None] = field(default_factory=dict)
+
+
+class Counts(NamedTuple):
+    """How much a store holds."""
+
+    logs: int
+    entries: int
 
 
 class PositionTaken(Exception):
@@ -81,6 +88,9 @@ class Store(Protocol):
 
         `store.snapshot` reads it, and `SqliteStore.open` takes it. Writers need not wait for this. Not synced to disk.
         """
+
+    async def counts(self) -> Counts:
+        """How many logs and how many entries there are, without looking at each."""
 
     async def posture(self) -> Mapping[str, object]:
         """What the engine really runs with, read back from it: at least `engine` (str) and `durable` (bool)."""

@@ -15,7 +15,7 @@ import aiosqlite
 
 from unibus.errors import InvalidInput, StartRefused, StorageUnavailable
 from unibus.store.files import make_private, tighten
-from unibus.store.port import Append, Entry
+from unibus.store.port import Append, Counts, Entry
 from unibus.store.schema import STEPS, Step, prepare
 from unibus.store.snapshot import write_snapshot
 from unibus.store.sqlite_errors import CLOSED, Condition, unavailable
@@ -33,6 +33,8 @@ _LAST = """SELECT position, value FROM entries WHERE log = (SELECT id FROM logs 
     ORDER BY position DESC LIMIT 1"""
 _ATTACHMENTS = """SELECT position, value FROM attachments WHERE log = (SELECT id FROM logs WHERE name = ?)
     AND name = ? AND position > ? ORDER BY position LIMIT ?"""
+# Nothing is ever deleted from these two, so the last row's number is how many there are.
+_COUNTS = "SELECT (SELECT coalesce(max(id), 0) FROM logs), (SELECT coalesce(max(rowid), 0) FROM entries)"
 _LOGS = "SELECT name FROM logs WHERE name >= ? AND name < ? ORDER BY name LIMIT ?"
 _MARKS = "SELECT name, value FROM marks WHERE name >= ? AND name < ? ORDER BY name LIMIT ?"
 
@@ -137,6 +139,11 @@ class SqliteStore:
             raise StorageUnavailable(f"a copy of the store cannot be written: {error.strerror}") from error
         except sqlite3.Error as error:
             raise unavailable(error) from error
+
+    async def counts(self) -> Counts:
+        """See `Store.counts`."""
+        ((logs, entries),) = await self._read(_COUNTS)
+        return Counts(logs, entries)
 
     async def posture(self) -> Mapping[str, object]:
         """See `Store.posture`. `reasons` says what is wrong with the engine; it is empty when nothing is known to be.

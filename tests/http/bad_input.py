@@ -118,7 +118,7 @@ class Stage:
         return (*tables, found, directory.head, {name: directory.active(name) for name in directory.users})
 
 
-_KNOWN = "SELECT id FROM logs WHERE NOT name GLOB 'audit/*'"
+_KNOWN = "SELECT id FROM logs WHERE CAST(name AS TEXT) NOT LIKE 'audit/%'"
 _QUERIES = (
     f"SELECT * FROM logs WHERE id IN ({_KNOWN}) ORDER BY id",  # noqa: S608 - our own names
     f"SELECT * FROM entries WHERE log IN ({_KNOWN}) ORDER BY log, position",  # noqa: S608 - our own names

@@ -158,7 +158,8 @@ PAGES = [
 ]
 PATHS = [
     "/etc/passwd", "/../etc/passwd", "/v1/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd",
-    "/docs/..%2f..%2fetc%2fpasswd", "/v1/bus/", "//v1/bus", "/v1/bus%00", "/v1%2fbus", "/V1/BUS", "/v1/rooms/", "/docs/docs.css",
+    "/docs/..%2f..%2fetc%2fpasswd", "/v1/bus/", "//v1/bus",
+    "/v1/bus%00", "/v1%2fbus", "/V1/BUS", "/v1/rooms/", "/docs/docs.css",
     "/.git/config",
 ]
 # fmt: on

@@ -72,9 +72,10 @@ async def test_the_same_record_twice_is_one_record(tmp_path: Path) -> None:
     async with Node(options(tmp_path / "data")) as node:
         stage = Stage(node, Place(f"http://127.0.0.1:{node.http_port}", tmp_path / "data"))
         await stage.set()
-        rotation = stage.room.rotation()
+        before, rotation = stage.kept(), stage.room.rotation()
         answers = [await stage.send(stage.change_room(rotation)) for _ in range(3)]
         first = stage.kept()
+        assert first != before
         answers.append(await stage.send(stage.change_room(rotation)))
         assert stage.kept() == first
         assert {(answer.status, json.dumps(answer.members)) for answer in answers if answer} == {

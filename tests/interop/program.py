@@ -43,6 +43,7 @@ class Client:
             if self.process.returncode is None:
                 self.process.kill()
                 await self.process.wait()
+        assert self.process.returncode is not None
         return self.process.returncode
 
 

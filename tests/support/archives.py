@@ -61,7 +61,8 @@ class Forgery:
     def alter_store(self, *statements: str, heads: bool = True) -> None:
         """Run SQL on the store, its triggers put aside meanwhile; with `heads`, the manifest names what is there then.
 
-        Every statement has to change something.
+        Every statement has to change something. `:directory`, `:room`, `:audit` stand for the numbers of those logs,
+        `:name` for the room's name.
         """
         path = self._work / "forged.sqlite3"
         path.write_bytes(self.data[self.records.name])
@@ -69,8 +70,11 @@ class Forgery:
             triggers = db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
             for name, _ in triggers:
                 db.execute(f"DROP TRIGGER {name}")
+            logs = db.execute("SELECT CAST(name AS TEXT), id FROM logs").fetchall()
+            known = {name.partition("/")[0]: number for name, number in logs}
+            known["name"] = next(name.encode() for name, _ in logs if name.startswith("room/"))
             for statement in statements:
-                assert db.execute(statement).rowcount != 0, statement
+                assert db.execute(statement, known).rowcount != 0, statement
             for _, sql in triggers:
                 db.execute(sql)
             db.commit()

@@ -1,18 +1,23 @@
 """The vectors hold, as a client in another language would try them, and making them again changes nothing."""
 
 import json
+from hashlib import sha256
 from typing import Any
 
 import pytest
 
+from tests.vectors.blobs import plain
 from tests.vectors.generate import HERE, vectors
 from unibus.crypto import nkeys
-from unibus.crypto.encoding import unb64u
-from unibus.crypto.frames import Content, open_frame, read_envelope, seal_frame
+from unibus.crypto.blobs import Opener, seal_chunks, sealed_size
+from unibus.crypto.encoding import b64u, unb64u
+from unibus.crypto.frames import MESSAGES, Content, open_frame, read_envelope, seal_frame
 from unibus.crypto.heads import Head
 from unibus.crypto.identity import Identity, read_card
+from unibus.crypto.invites import proves, read_token
 from unibus.crypto.roomkey import EpochRef, follow_link, open_sealed, sealed_digest
 from unibus.errors import BY_CODE, UnibusError
+from unibus.model.blobs import manifest_purpose
 from unibus.model.directory import Directory, reduce_directory
 from unibus.model.records import read_record
 from unibus.model.room import reduce_room
@@ -187,3 +192,54 @@ def test_refused_frames(case: Case) -> None:
     frame, key = bytes.fromhex(case["frame_hex"]), bytes.fromhex(case["room_key_hex"])
     with refused(case["error"]):
         open_frame(frame, read_envelope(frame), key, epoch(case))
+
+
+@cases("blobs.json", "blobs")
+def test_blobs(case: Case) -> None:
+    key, data = bytes.fromhex(load("blobs.json", "key_hex")), plain(case["size"])
+    sealed = seal_chunks(key, data, 0, ends=True)
+    assert len(sealed) == case["sealed_size"] == sealed_size(case["size"])
+    assert b64u(sha256(sealed).digest()) == case["id"]
+    assert (sealed[:32].hex(), sealed[-32:].hex()) == (case["begins_hex"], case["ends_hex"])
+    opener = Opener(key)
+    assert opener.update(sealed) + opener.finish() == data
+
+
+@cases("blobs.json", "refused")
+def test_refused_blobs(case: Case) -> None:
+    opener = Opener(bytes.fromhex(load("blobs.json", "key_hex")))
+    with refused(case["error"]):
+        opener.update(bytes.fromhex(case["sealed_hex"]))
+        opener.finish()
+
+
+def test_a_blob_cut_at_a_chunk_is_refused() -> None:
+    case, key = load("blobs.json", "cut_at_a_chunk"), bytes.fromhex(load("blobs.json", "key_hex"))
+    sealed = seal_chunks(key, plain(65_536), 0, ends=False)
+    assert b64u(sha256(sealed).digest()) == case["sealed_sha256"]
+    opener = Opener(key)
+    opener.update(sealed)
+    with refused(case["error"]):
+        opener.finish()
+
+
+def test_a_manifest_opens_for_its_blob_only() -> None:
+    case = load("blobs.json", "manifest")
+    frame, key = bytes.fromhex(case["frame_hex"]), bytes.fromhex(case["room_key_hex"])
+    envelope = read_envelope(frame)
+    assert envelope.sender == case["sender"]
+    content = open_frame(frame, envelope, key, epoch(case), manifest_purpose(case["blob"]))
+    assert json.loads(content.messages[0]) == case["manifest"]
+    for purpose in (MESSAGES, manifest_purpose(case["another_blob"])):
+        with refused(case["error"]):
+            open_frame(frame, envelope, key, epoch(case), purpose)
+
+
+def test_an_invite() -> None:
+    case = load("blobs.json", "invite")
+    token = read_token(case["token"])
+    assert (token.bus, token.key.public, token.url) == (case["bus"], case["invite"], case["url"])
+    assert token.key.seed.hex() == case["seed_hex"]
+    assert token.prove(case["user"]) == case["proof"]
+    assert proves(case["bus"], case["invite"], case["user"], case["proof"])
+    assert not proves(case["bus"], case["invite"], case["invite"], case["proof"])

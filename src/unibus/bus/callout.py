@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 from structlog.typing import FilteringBoundLogger
 
 from unibus.bus import callout_core as core
-from unibus.bus.config import AUTH_TIMEOUT
+from unibus.bus.config import AUTH_TIMEOUT, LOGIN
 from unibus.bus.keys import BusKeys
 from unibus.bus.links import Links
 from unibus.bus.options import BusAuth
@@ -70,6 +70,9 @@ class Callout:
         except InvalidInput as error:
             self._log.warning("a callout request was not understood", reason=error.message)
             return
+        known = self._registry.known(attempt.cid)
+        if known is not None and known.rooms is not None and not attempt.claimed and attempt.login == LOGIN:
+            attempt = core.recalled(attempt, known.user, known.rooms)
         if self._workers.full:
             await self._answer(message, attempt, self._refuse(attempt, LimitReached("too many connect at once")))
         else:
@@ -111,18 +114,18 @@ class Callout:
         try:
             grants = await self._policy.admit(user, rooms)
         except BaseException:
-            self._registry.gone(attempt.cid)
+            if not connection.alive:  # one that is up and now turned away is gone when the server has said so
+                self._registry.gone(attempt.cid)
             raise
         if connection.revoked:
             raise NotAUser("this identity's rights changed while it connected: connect again")
         connection.rooms = frozenset((*grants.write, *grants.read))
         granted = permissions(grants) if self._mode is BusAuth.ENFORCE else EVERYTHING
-        return core.approval(attempt, user, granted, self._keys, int(self._clock()))
+        return core.approval(attempt, granted, self._keys, int(self._clock()))
 
     def _let_in_unchecked(self, attempt: core.Attempt) -> str:
         self._registry.asked(attempt.cid, attempt.claimed, self._clock()).rooms = frozenset()
-        name = attempt.claimed or "anonymous"
-        return core.approval(attempt, name, EVERYTHING, self._keys, int(self._clock()))
+        return core.approval(attempt, EVERYTHING, self._keys, int(self._clock()))
 
     def _refuse(self, attempt: core.Attempt, error: UnibusError) -> str:
         self._log.info("a connection was refused", user=attempt.claimed, host=attempt.host, code=error.code)

@@ -6,15 +6,15 @@ proven before its signature over the server's nonce was verified: nats-server le
 
 import base64
 import binascii
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 from nacl.exceptions import CryptoError
 from nacl.public import Box, PrivateKey, PublicKey
 from pydantic import BaseModel, ValidationError
 
 from unibus.bus import natsjwt
-from unibus.bus.config import MEMBERS
+from unibus.bus.config import LOGIN, MEMBERS
 from unibus.bus.keys import BusKeys
 from unibus.bus.permissions import Permissions
 from unibus.crypto.nkeys import decode_public, verify
@@ -38,6 +38,7 @@ class _Client(BaseModel):
 
 class _Connect(BaseModel):
     nkey: str = ""
+    user: str = ""
     sig: str = ""
     auth_token: str = ""
 
@@ -58,6 +59,7 @@ class Attempt:
     """One connection that asks to be let in. `cid` is its number at the server, `claimed` not yet proven.
 
     `one_time` is the key that the server made up for this request, `reply_to` its curve key (`X…`).
+    `login` is a user name that was sent, or what nats-server itself calls a connection that it asks about again.
     """
 
     server: str
@@ -66,6 +68,7 @@ class Attempt:
     host: str
     transport: str
     claimed: str
+    login: str
     nonce: str
     signature: str
     wish: str
@@ -98,6 +101,7 @@ def read_request(body: bytes, reply_to: str, keys: BusKeys, server: str, now: in
         host=client.host,
         transport=f"{client.kind}/{client.type}",
         claimed=connect.nkey,
+        login=connect.user,
         nonce=client.nonce,
         signature=connect.sig,
         wish=connect.auth_token,
@@ -107,13 +111,21 @@ def read_request(body: bytes, reply_to: str, keys: BusKeys, server: str, now: in
 
 def prove(attempt: Attempt) -> str:
     """The user behind the attempt. Raises SignatureMissing or SignatureInvalid."""
-    if attempt.transport != "Client/nats":
-        raise SignatureInvalid("only plain NATS clients may connect")
+    if attempt.transport not in {"Client/nats", "Client/websocket"}:
+        raise SignatureInvalid("only NATS clients may connect, over TCP or a WebSocket")
     if not attempt.claimed or not attempt.signature or not attempt.nonce:
         raise SignatureMissing("connect with the nkey seed of your identity")
     if not verify(attempt.claimed, attempt.nonce.encode(), _signature(attempt.signature)):
         raise SignatureInvalid("the signature over the server's nonce does not hold")
     return attempt.claimed
+
+
+def recalled(attempt: Attempt, user: str, rooms: Collection[str]) -> Attempt:
+    """The attempt as it was first made by `user` for `rooms`, of a connection that nats-server asks about again.
+
+    It has forgotten the nkey and the token by then, but not the signature, which is verified anew.
+    """
+    return replace(attempt, claimed=user, wish=ROOMS_PREFIX + ",".join(sorted(rooms)))
 
 
 def wished_rooms(attempt: Attempt) -> tuple[str, ...] | None:
@@ -126,13 +138,13 @@ def wished_rooms(attempt: Attempt) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(check_room_id(room) for room in listed.split(","))) if listed else ()
 
 
-def approval(attempt: Attempt, name: str, granted: Permissions, keys: BusKeys, now: int) -> str:
-    """The answer that lets the connection into the members' account as `name`, with `granted` and nothing else."""
+def approval(attempt: Attempt, granted: Permissions, keys: BusKeys, now: int) -> str:
+    """The answer that lets the connection into the members' account, with `granted` and nothing else."""
     user = {
         "iat": now,
         "sub": attempt.one_time,
         "aud": MEMBERS,
-        "name": name,
+        "name": LOGIN,
         "nats": {"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1, **granted.claims()},
     }
     return _answer(attempt, {"jwt": natsjwt.sign(user, keys.issuer)}, keys, now)

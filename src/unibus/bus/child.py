@@ -5,7 +5,9 @@ import contextlib
 import json
 import os
 import re
+import signal
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
@@ -28,8 +30,10 @@ class Child:
         self.ended: asyncio.Task[str] = asyncio.create_task(self._listen(), name="nats-server output")
 
     @classmethod
-    async def start(cls, binary: Path, config: Path, log: FilteringBoundLogger) -> "Child":
-        """Start `binary` with `config`. Raises BusUnavailable if the machine cannot start a process now."""
+    async def start(
+        cls, binary: Path, config: Path, log: FilteringBoundLogger, descriptors: Collection[int] = ()
+    ) -> "Child":
+        """Start `binary` with `config`; it inherits `descriptors`. Raises BusUnavailable if the machine cannot start a process now."""
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -39,6 +43,7 @@ class Child:
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 env={},
+                pass_fds=descriptors,
                 start_new_session=True,  # a terminal's ctrl-c is for the daemon, which then ends the server itself
             )
         except OSError as error:
@@ -49,13 +54,19 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
-    async def port(self, run_dir: Path) -> int:
-        """The port the server listens on, once it does. Raises BusUnavailable if it ended before."""
+    def reload(self) -> None:
+        """Have the server read its configuration again, with all files that it names; it does so soon."""
+        if not self.ended.done():
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGHUP)
+
+    async def port(self, run_dir: Path, listener: str = "nats") -> int:
+        """The port that a listener (`nats`, `websocket`) is on, once it is. Raises BusUnavailable if it ended before."""
         ports = run_dir / f"nats-server_{self.pid}.ports"
         while not self.ended.done():
             # nats-server writes the file after it listens; half of it may be seen.
             with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
-                address = json.loads(ports.read_bytes())["nats"][0]
+                address = json.loads(ports.read_bytes())[listener][0]
                 return int(address.rpartition(":")[2])
             await asyncio.sleep(_POLL)
         raise BusUnavailable(self.ended.result())

@@ -26,12 +26,15 @@ from unibus.bus.options import BusAuth, BusOptions
 from unibus.bus.posture import Posture, read_posture
 from unibus.bus.registry import Registry
 from unibus.bus.tap import tap
+from unibus.bus.tls import BusTls, shakes_hands
 from unibus.errors import BusUnavailable
 from unibus.services.ports import BusPolicy, StreamState
 
 READY_WITHIN = 120.0
 STOP_GRACE = 5.0
 CHECK_EVERY = 5.0
+RENEW_WITHIN = 60.0
+RENEW_POLL = 0.05
 _LAST_WORDS = 0.2
 
 
@@ -59,20 +62,21 @@ class Life:
         self.deliveries: Deliveries | None = None
         self.registry = Registry()
         self.posture: Posture | None = None
-        self.port = 0
+        self.port = self.ws_port = 0
         self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    async def begin(self, port: int) -> None:
-        """Start the server on `port` (0: a free one) and return when it serves. Raises BusUnavailable."""
+    async def begin(self, port: int, ws_port: int) -> None:
+        """Start the server on its ports (0: a free one) and return when it serves. Raises BusUnavailable."""
         around = self._around
         path = around.options.run_dir / "nats-server.conf"
         try:
             for stale in around.options.run_dir.glob("*.ports"):
                 stale.unlink()  # left by a server that was killed; its process number may come again
-            _write_private(path, config.render(around.options, around.keys, port))
+            _write_private(path, config.render(around.options, around.keys, port, ws_port))
         except OSError as error:
             raise BusUnavailable(f"{path} cannot be written: {error.strerror}") from error
-        self._child = child = await Child.start(around.binary, path, around.log)
+        descriptors = around.options.tls.descriptors if around.options.tls else ()
+        self._child = child = await Child.start(around.binary, path, around.log, descriptors)
         self._closing.push_async_callback(self._stop, child)
         child.ended.add_done_callback(lambda ended: self._fail(ended.result()))
         await self._unless_over(self._serve(child))
@@ -108,6 +112,23 @@ class Life:
             raise BusUnavailable("nats-server is not ready: try again")
         return await snapshot.save(self._links, path)
 
+    async def renew(self, tls: BusTls) -> None:
+        """Have the server take up the certificate that is in its file now, and return when it shows it.
+
+        nats-server decides about every connection again meanwhile, and none of them notices. Raises BusUnavailable.
+        """
+        if self._child is None or self._links is None:
+            return  # the server that comes next reads the new one
+        self._child.reload()
+        context, host = tls.context(), self._around.options.dial_host
+        async with asyncio.timeout(RENEW_WITHIN) as bound:
+            with contextlib.suppress(TimeoutError):
+                while not await shakes_hands(host, self.port, context) and not self.over.done():
+                    await asyncio.sleep(RENEW_POLL)
+        if bound.expired():
+            raise BusUnavailable(f"nats-server does not show its new certificate within {RENEW_WITHIN:.0f} s")
+        self.posture = await read_posture(self._links, self._around.options.node)
+
     async def announce(self, subject: str, body: bytes) -> None:
         """Publish to a member's announcements, if the server is there."""
         if self._links is not None and not self.over.done():
@@ -118,8 +139,11 @@ class Life:
         around = self._around
         options = around.options
         self.port = await child.port(options.run_dir)
+        if options.ws_host is not None:
+            self.ws_port = await child.port(options.run_dir, "websocket")
         host = f"[{options.dial_host}]" if ":" in options.dial_host else options.dial_host
-        links = await Links.connect(f"nats://{host}:{self.port}", around.keys, around.log)
+        tls = options.tls.context() if options.tls else None
+        links = await Links.connect(f"nats://{host}:{self.port}", around.keys, around.log, tls)
         self._closing.push_async_callback(links.close)
         links.lost.add_done_callback(self._link_lost)
         self.posture = await read_posture(links, options.node)

@@ -5,7 +5,9 @@ revoked member. Must never wait without a bound: every request has a time-out.
 """
 
 import asyncio
+import contextlib
 import json
+import ssl
 from dataclasses import dataclass
 
 import nats.errors
@@ -22,6 +24,7 @@ SERVER_TIMEOUT = 2.0
 """Seconds; what the server itself is asked needs no disk, and a revocation waits for it."""
 _PING_EVERY = 5
 _NOT_FOUND = 404
+_AGAIN = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +38,15 @@ class Links:
     _closed: tuple[asyncio.Event, ...]
 
     @classmethod
-    async def connect(cls, address: str, keys: BusKeys, log: FilteringBoundLogger) -> "Links":
-        """Connect all three. Raises BusUnavailable."""
+    async def connect(
+        cls, address: str, keys: BusKeys, log: FilteringBoundLogger, tls: ssl.SSLContext | None = None
+    ) -> "Links":
+        """Connect all three, over TLS with `tls`. Raises BusUnavailable."""
         lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         made: list[tuple[Client, asyncio.Event]] = []
         try:
             for key in (keys.core, keys.auth, keys.system):
-                made.append(await _connect(address, key, lost, log))
+                made.append(await _connect(address, key, lost, log, tls))
         except (OSError, TimeoutError, nats.errors.Error) as error:
             for client, _ in made:
                 await client.close()
@@ -76,7 +81,7 @@ class Links:
 
 
 async def _connect(
-    address: str, key: SigningKey, lost: asyncio.Future[str], log: FilteringBoundLogger
+    address: str, key: SigningKey, lost: asyncio.Future[str], log: FilteringBoundLogger, tls: ssl.SSLContext | None
 ) -> tuple[Client, asyncio.Event]:
     """The client, and an event for when nats-py is through with closing it."""
     closed = asyncio.Event()
@@ -101,6 +106,8 @@ async def _connect(
             ping_interval=_PING_EVERY,
             closed_cb=broken,
             error_cb=complain,
+            tls=tls,
+            tls_handshake_first=tls is not None,
         )
     except BaseException:
         await client.close()  # nats-py leaves the socket of a failed connect open
@@ -110,10 +117,20 @@ async def _connect(
 
 async def _ask(client: Client, subject: str, body: object, within: float) -> dict[str, object]:
     try:
-        reply = await client.request(subject, b"" if body is None else dump_json(body), timeout=within)
-        answer = json.loads(reply.data)
+        async with asyncio.timeout(within):
+            answer = json.loads(await _reply(client, subject, b"" if body is None else dump_json(body), within))
     except (TimeoutError, OSError, ValueError, nats.errors.Error) as error:
         raise BusUnavailable("nats-server does not answer its daemon") from error
     if not isinstance(answer, dict):
         raise BusUnavailable("nats-server's answer is not understood")
     return answer
+
+
+async def _reply(client: Client, subject: str, body: bytes, within: float) -> bytes:
+    """The server's answer. While it takes in a changed configuration there is nobody to answer; what was asked then
+    was not done, and is asked again.
+    """
+    while True:
+        with contextlib.suppress(nats.errors.NoRespondersError):
+            return (await client.request(subject, body, timeout=within)).data
+        await asyncio.sleep(_AGAIN)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from unibus.bus.tls import BusTls
+
 
 class BusAuth(StrEnum):
     """Who may connect: `enforce` only members, with what is theirs; `warn` everybody, logged; `off` everybody."""
@@ -18,7 +20,7 @@ class BusOptions:
     """`port` 0 takes a free one. `binary` None means the nats-server that was installed with unibus.
 
     `data_dir` must exist; the bus keeps its messages in `nats/` and its generated configuration in `run/` below it.
-    `max_payload` is the largest message in bytes.
+    `max_payload` is the largest message in bytes. `tls` None means none; `ws_host` None means no WebSocket listener.
     """
 
     data_dir: Path
@@ -28,6 +30,9 @@ class BusOptions:
     binary: Path | None = None
     node: str = "unibus"
     max_payload: int = 1 << 20
+    tls: BusTls | None = None
+    ws_host: str | None = None
+    ws_port: int = 0
 
     @property
     def run_dir(self) -> Path:

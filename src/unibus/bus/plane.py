@@ -48,7 +48,7 @@ class BusPlane:
         self._keeper: asyncio.Task[None] | None = None
         self._reason = "not started"
         self._restarts = 0
-        self._port = options.port
+        self._port, self._ws_port = options.port, options.ws_port
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done with an exception when the bus can no longer keep its server alive; nobody should go on then."""
 
@@ -75,7 +75,7 @@ class BusPlane:
             first = await self._begin(around)
         except BusUnavailable as error:
             raise StartRefused(f"the bus cannot start: {error.message}") from error
-        self._port = first.port
+        self._port, self._ws_port = first.port, first.ws_port
         self._log.info("bus ready", version=version, port=self._port, auth=self._options.mode.value)
         self._keeper = asyncio.create_task(self._keep_alive(around, first), name="nats-server keeper")
         self._keeper.add_done_callback(self._keeper_ended)
@@ -97,6 +97,16 @@ class BusPlane:
         """The port members connect to; the same through all restarts of the server."""
         return self._port
 
+    @property
+    def websocket_port(self) -> int | None:
+        """The port of the WebSocket listener, None if there is none."""
+        return self._ws_port if self._options.ws_host is not None else None
+
+    async def renew_certificate(self) -> None:
+        """Take up a changed certificate file without dropping a connection. Raises BusUnavailable if that failed."""
+        if self._life is not None and self._options.tls is not None:
+            await self._life.renew(self._options.tls)
+
     def status(self) -> Mapping[str, object]:
         """The bus's part of `/healthz`: what is read back from the server, or why there is nothing to read."""
         life = self._life
@@ -110,6 +120,9 @@ class BusPlane:
             "listen": posture.listen if posture else None,
             "jetstream": posture is not None and posture.jetstream,
             "durable": posture is not None and posture.durable,
+            "tls": posture is not None and posture.tls_until is not None,
+            "tls_until": posture.tls_until if posture else None,
+            "websocket": posture.websocket if posture else None,
             "connections": len(life.registry) if life else 0,
             "deliveries": len(life.deliveries) if life and life.deliveries else 0,
         }
@@ -149,7 +162,7 @@ class BusPlane:
     async def _begin(self, around: Surroundings) -> Life:
         self._life = life = Life(around)
         try:
-            await life.begin(self._port)
+            await life.begin(self._port, self._ws_port)
         except BaseException:
             self._life = None
             await life.end()

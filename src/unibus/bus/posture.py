@@ -1,6 +1,7 @@
 """What the server really runs with, read back from it over its system account. Never repeats what it was told."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from pydantic import BaseModel, ValidationError
 
@@ -17,6 +18,12 @@ class _JetStream(BaseModel):
     config: _JetStreamConfig | None = None
 
 
+class _WebSocket(BaseModel):
+    host: str = ""
+    port: int = 0
+    no_tls: bool = False
+
+
 class _Variables(BaseModel):
     server_id: str
     server_name: str
@@ -25,6 +32,9 @@ class _Variables(BaseModel):
     port: int
     connections: int = 0
     jetstream: _JetStream = _JetStream()
+    tls_required: bool = False
+    tls_cert_not_after: datetime | None = None
+    websocket: _WebSocket = _WebSocket()
 
 
 class _Answer(BaseModel):
@@ -33,13 +43,18 @@ class _Answer(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Posture:
-    """`server` is the id of this life (`N…`); `durable` whether each write is on disk before it is acknowledged."""
+    """`server` is the id of this life (`N…`); `durable` whether each write is on disk before it is acknowledged.
+
+    `tls_until` is the end of its certificate's validity in Unix seconds, None without TLS; `websocket` a URL or None.
+    """
 
     server: str
     version: str
     listen: str
     jetstream: bool
     durable: bool
+    tls_until: float | None
+    websocket: str | None
 
 
 async def read_posture(links: Links, node: str) -> Posture:
@@ -49,11 +64,17 @@ async def read_posture(links: Links, node: str) -> Posture:
         found = _Answer.model_validate(answer).data
     except ValidationError as error:
         raise BusUnavailable("nats-server's description of itself is not understood") from error
-    settings = found.jetstream.config
+    settings, web = found.jetstream.config, found.websocket
     return Posture(
         server=found.server_id,
         version=found.version,
-        listen=f"[{found.host}]:{found.port}" if ":" in found.host else f"{found.host}:{found.port}",
+        listen=_address(found.host, found.port),
         jetstream=settings is not None,
         durable=settings is not None and settings.sync_always,
+        tls_until=found.tls_cert_not_after.timestamp() if found.tls_required and found.tls_cert_not_after else None,
+        websocket=f"{'ws' if web.no_tls else 'wss'}://{_address(web.host, web.port)}" if web.port else None,
     )
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

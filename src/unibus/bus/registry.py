@@ -34,12 +34,21 @@ class Registry:
         return sum(1 for connection in self._all.values() if connection.alive)
 
     def asked(self, cid: int, user: str, now: float) -> Connection:
-        """Remember that connection `cid` of `user` wants to come in, at the time `now` in seconds."""
+        """Remember that connection `cid` of `user` wants to come in, at the time `now` in seconds.
+
+        One that is in already stays what it is: the server asks again after it took in a changed configuration.
+        """
+        if (known := self.known(cid)) is not None and known.user == user:
+            return known
         while self._waiting and (oldest := next(iter(self._waiting.values()))).asked_at < now - FORGET_AFTER:
             self.gone(oldest.cid)
         connection = Connection(cid, user, now)
         self._all[cid] = self._waiting[cid] = connection
         return connection
+
+    def known(self, cid: int) -> Connection | None:
+        """Connection `cid`, if it was asked for and is not gone."""
+        return self._all.get(cid)
 
     def came_up(self, cid: int) -> bool:
         """Connection `cid` is alive. Whether it may stay: False if it was revoked on its way in, or never asked."""

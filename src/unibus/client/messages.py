@@ -57,7 +57,10 @@ def from_unix_ms(value: int) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A frame that was not accepted: where it stood in the room's stream, who it says sent it, and why."""
+    """A frame that was not accepted: where it stood in the room's stream, who it says sent it, and why.
+
+    `sequence` is 0 for a signal, which stands nowhere.
+    """
 
     room: str
     sequence: int

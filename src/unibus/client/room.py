@@ -1,7 +1,6 @@
 """One room as the application uses it: send, read, and change who is in it."""
 
 import secrets
-import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -13,12 +12,14 @@ from unibus.client.blob_upload import Progress
 from unibus.client.blobs import RoomBlobs, silent
 from unibus.client.changes import Change
 from unibus.client.messages import START, Message, Position, Refusal
-from unibus.client.outbox import Outbox, Seal
+from unibus.client.outbox import Outbox
+from unibus.client.questions import Question
 from unibus.client.reader import Reader
-from unibus.crypto.frames import MAX_COUNTER, Content, seal_frame
-from unibus.crypto.heads import Head
+from unibus.client.sealer import Sealer
+from unibus.client.signal_rules import Signal
+from unibus.client.signals import Signals
 from unibus.crypto.roomkey import KEY_BYTES
-from unibus.errors import Forbidden, NotAUser, NotFound, SealedKeyInvalid, UnibusError
+from unibus.errors import NotAUser, NotFound, SealedKeyInvalid, UnibusError
 from unibus.model.bodies import (
     RoomArchive,
     RoomLeave,
@@ -37,27 +38,16 @@ if TYPE_CHECKING:
 Since = Position | Literal["start", "now"]
 
 
-class Session:
-    """Counters of one sender's frames under one epoch's key; see `crypto.frames`."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-        self.id = secrets.token_bytes(16)
-        self.counter = 0
-
-
 class Room:
     """A room on a bus. Made by `Bus.room` and `Bus.create_room`; what it shows is verified."""
 
     def __init__(self, bus: "Bus", room: str) -> None:
         self._bus = bus
         self.id = room
-        self._session: Session | None = None
         self._readers: set[Reader] = set()
-        self._ready: tuple[Head, Head] | None = None
-        self._seal: Seal | None = None
-        self._doubt = False
-        self._outbox = Outbox(bus.link, room, bus.user, self._prepare)
+        self._sealer = Sealer(bus, self)
+        self._outbox = Outbox(bus.link, room, bus.user, self._sealer.ready)
+        self._signals = Signals(bus, self)
         self._blobs = RoomBlobs(bus, self)
 
     @property
@@ -121,15 +111,60 @@ class Room:
         finally:
             self._readers.discard(reader)
 
+    async def signal(self, data: str | bytes) -> None:
+        """Send what is not stored to the members who listen now, such as that one is typing. At most 64 KiB.
+
+        Nothing says whether it arrived. Raises Forbidden, NotFound when this identity may not write here, TooLarge,
+        BusUnavailable.
+        """
+        await self._signals.signal(data.encode() if isinstance(data, str) else data)
+
+    async def signals(self, *, on_refused: Callable[[Refusal], None] | None = None) -> AsyncGenerator[Signal, None]:
+        """The other members' signals from now on, without end. Who takes them too slowly gets the newest.
+
+        `on_refused` hears of those that do not verify, by default the log does. Raises as `messages`, and Forbidden
+        when the room is archived.
+        """
+        with self._signals.hearing(on_refused or self._bus.report) as heard:
+            await self._signals.listen(write=False)
+            while True:
+                yield await heard.get()
+
+    async def ask(self, handle: str, data: str | bytes, deadline: float = 2.0) -> bytes:
+        """The answer of the member called `handle`, who alone hears the question. Nothing of it is stored.
+
+        `deadline` is in seconds. Raises Unanswered when it is over, NobodyThere when they do not listen, Declined when
+        they do not answer, NotFound, Forbidden when they or this identity may not write here, TooLarge, BusUnavailable.
+        """
+        target = self._bus.find(handle, among=self.state.roles).user
+        return await self._signals.ask(target, handle, data.encode() if isinstance(data, str) else data, deadline)
+
+    async def questions(self, *, on_refused: Callable[[Refusal], None] | None = None) -> AsyncGenerator[Question, None]:
+        """Questions to this identity from now on, without end; each has an `answer`. As `signals` otherwise."""
+        with self._signals.answering(on_refused or self._bus.report) as asked:
+            await self._signals.listen(write=True)
+            while True:
+                yield await asked.get()
+
+    async def listen(self) -> None:
+        """Return once signals come in, so that nothing sent from here on is missed. `signals` begins with it, too."""
+        await self._signals.listen(write=False)
+
+    @property
+    def signals_dropped(self) -> int:
+        """How many signals and questions were lost here because they were not taken fast enough."""
+        return self._signals.dropped
+
     @property
     def in_use(self) -> bool:
         """Whether anything is being read or sent here."""
-        return bool(self._readers) or self._outbox.busy
+        return bool(self._readers) or self._outbox.busy or self._signals.in_use
 
     def end(self, error: UnibusError) -> None:
         """This room is no longer open to this identity: what sends and reads here ends with `error`."""
-        self._doubt = True
+        self._sealer.doubt = True
         self._outbox.fail(error)
+        self._signals.end(error)
         for reader in self._readers:
             reader.end(error)
 
@@ -229,6 +264,7 @@ class Room:
     async def close(self) -> None:
         """Stop sending; what was posted and not stored fails."""
         await self._outbox.close()
+        await self._signals.close()
 
     async def _current(self) -> tuple[RoomState, bytes]:
         state = self.state
@@ -241,37 +277,6 @@ class Room:
             # A member who seals something else to an owner must not be safe from removal by that. The next epoch then
             # links to nothing, and who joins later cannot read what came before it.
             return self.state, secrets.token_bytes(KEY_BYTES)
-
-    async def _prepare(self, doubt: bool) -> Seal:
-        directory = self._bus.directory
-        if doubt or self._doubt or not self.state.may_write(self._bus.user, directory):
-            # What this client knows may be old: ask before refusing, and before trying for ever.
-            await self._bus.replica.sync_directory()
-            await self._bus.replica.sync_room(self.id)
-            self._doubt = False
-        if not self.state.may_write(self._bus.user, directory):
-            why = "it is archived" if self.state.archived else "you are a reader"
-            raise Forbidden(f"the room {self.name!r} takes no messages from you: {why}")
-        ready = (self.state.head, directory.head)
-        if self._seal is not None and self._ready == ready and self._session and self._session.counter < MAX_COUNTER:
-            return self._seal
-        if self.state.rotation_due(directory):
-            await self.rotate()
-        state, key = await self._current()
-        session = self._session
-        if session is None or session.epoch != state.epoch.number or session.counter >= MAX_COUNTER:
-            session = self._session = Session(state.epoch.number)
-        ref = state.epoch_ref(session.epoch)
-        self._ready = heads = (state.head, directory.head)
-
-        def seal(messages: list[bytes]) -> bytes:
-            content = Content(int(time.time() * 1000), *heads, tuple(messages))
-            frame = seal_frame(self._bus.identity.signing, key, ref, session.id, session.counter, content)
-            session.counter += 1
-            return frame
-
-        self._seal = seal
-        return seal
 
 
 def room_named(rooms: list[Room], name: str) -> Room:

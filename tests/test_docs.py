@@ -92,7 +92,7 @@ def test_optional_members_of_records_are_called_so() -> None:
 async def test_every_route_stands_in_the_table_of_routes_and_no_other(tmp_path: Path) -> None:
     async with running(tmp_path / "unibus.db") as node:
         users = Authenticator(node.store, bus_id=node.reading.bus_id, is_user=lambda _: False, clock=time.time)
-        served = api.Api(users, users, node.membership, node.reading, node.gate, lambda: (None, 4250), time.time)
+        served = api.Api(users, users, node.membership, node.reading, node.gate, lambda: api.NatsPlace(None, 4250), time.time)
         routes = [f"{route.method} {route.path}" for route in served.operations()]
     assert [row[0].strip("`") for row in rows("Routes") if row[0].startswith(("`GET", "`POST"))] == routes
 

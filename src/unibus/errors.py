@@ -212,6 +212,18 @@ class Untrusted(UnibusError):
     code, status, title = "untrusted", 500, "what the server sent does not hold"
 
 
+class CertificateRefused(Untrusted):
+    """The node's certificate is not one that the client trusts: another authority, another host, expired."""
+
+    code, status, title = "certificate-refused", 500, "the node's certificate is not to be trusted"
+
+
+class TlsDowngraded(Untrusted):
+    """A node that is reached over TLS wants the messages' plane without."""
+
+    code, status, title = "tls-downgraded", 500, "the node asks for an unprotected connection to the bus"
+
+
 class LogRolledBack(Untrusted):
     code, status, title = "log-rolled-back", 500, "the server shows a log shorter than the one seen before"
 
@@ -262,8 +274,8 @@ class BlobInvalid(Untrusted):
     code, status, title = "blob-invalid", 500, "a blob does not verify"
 
 
-class BackupInvalid(Untrusted):
-    """A backup that was altered, cut, mixed up or not signed by an admin of its bus."""
+class BackupInvalid(UnibusError):
+    """A backup that was altered, cut, mixed up or not signed by an admin of its bus. Never sent over HTTP."""
 
     code, status, title = "backup-invalid", 500, "this backup does not verify"
 

@@ -53,7 +53,7 @@ class Server:
 
     def bus(self) -> web.Response:
         genesis = self.world.genesis.decode()
-        return shown(BusView(bus=self.world.bus, genesis=genesis, nats_host=None, nats_port=self.nats_port))
+        return shown(BusView(bus=self.world.bus, genesis=genesis, nats_host=None, nats_port=self.nats_port, nats_tls=False, nats_ws_port=None))
 
     def records(self, log: str, request: web.Request) -> web.Response:
         records, after = self.world.logs[log], int(request.query["after"])

@@ -14,7 +14,7 @@ ADA = Identity.from_secret(bytes(32))
 
 
 @asynccontextmanager
-async def linked(locate: Callable[[], Awaitable[str]], allowed: Callable[[], Awaitable[object]]) -> AsyncIterator[Link]:
+async def linked(locate: Callable[[], Awaitable[tuple[str, None]]], allowed: Callable[[], Awaitable[object]]) -> AsyncIterator[Link]:
     """A link whose questions the test answers."""
     link = Link(
         ADA,
@@ -39,7 +39,7 @@ async def _yes() -> None:
 async def test_it_goes_on_while_nobody_says_where_the_bus_is(trouble: Exception) -> None:
     asked, often = 0, asyncio.Event()
 
-    async def nowhere() -> str:
+    async def nowhere() -> tuple[str, None]:
         nonlocal asked
         asked += 1
         if asked == 3:
@@ -57,8 +57,8 @@ async def test_it_goes_on_while_nobody_says_where_the_bus_is(trouble: Exception)
 
 
 async def test_an_address_that_is_none_is_told_and_not_waited_for() -> None:
-    async def nonsense() -> str:
-        return "nats://[half:4250"
+    async def nonsense() -> tuple[str, None]:
+        return "nats://[half:4250", None
 
     async with linked(nonsense, _yes) as link, asyncio.timeout(10):
         with pytest.raises(BusUnavailable, match="cannot be kept up"):
@@ -66,7 +66,7 @@ async def test_an_address_that_is_none_is_told_and_not_waited_for() -> None:
 
 
 async def test_who_is_off_the_bus_hears_it() -> None:
-    async def nobody() -> str:
+    async def nobody() -> tuple[str, None]:
         raise ConnectionRefusedError
 
     async def revoked() -> None:

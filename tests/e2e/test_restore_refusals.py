@@ -174,8 +174,8 @@ def heads(change: Callable[[list[LogHead]], list[LogHead]]) -> Change:
     return lambda forgery: setattr(forgery, "heads", change(forgery.heads))
 
 
-def drop_blob(forgery: Forgery) -> None:
-    """The blob's member is left out, the manifest still names it."""
+def a_blob_of_other_bytes(forgery: Forgery) -> None:
+    """A second blob is named, with the bytes of the first."""
     (true,) = forgery.blobs
     forgery.blobs = [true, true.model_copy(update={"id": b64u(bytes(32))})]
     forgery.alter(forgery.blobs[1].name, forgery.data[true.name])
@@ -267,7 +267,7 @@ OTHER = b64u(bytes(32))
         (blob(note=b64u(bytes(300))), "does not hold"),
         (blob(room="../../../../../../tmp/escape"), "none of a backup"),
         (blob(id="../" + "A" * 40), "none of a backup"),
-        (drop_blob, "was altered"),
+        (a_blob_of_other_bytes, "was altered"),
         (lambda forgery: forgery.blobs.clear(), ""),
     ],
 )

@@ -38,7 +38,7 @@ class Client:
         """Its exit status, once it was told that there is no more to do."""
         try:
             async with asyncio.timeout(WAIT):
-                await self.process.communicate()
+                await self.process.communicate(b"")
         finally:
             if self.process.returncode is None:
                 self.process.kill()

@@ -34,7 +34,7 @@ def jay(tmp_path: Path) -> Path:
 
 
 async def test_the_vectors_hold_in_another_language(node: str) -> None:
-    status, said = await run(node, "--test", "--test-reporter=tap", "vectors.test.js")
+    status, said = await run(node, "--test", "--test-reporter=tap", "vectors.test.js", "blobs.test.js")
     assert status == 0, said
     passed = re.search(r"^# pass (\d+)$", said, re.MULTILINE)
     assert passed is not None
@@ -92,11 +92,17 @@ async def test_it_judges_every_type_of_record_alike(client: Client, place: Place
     await place.found("bob", "cyd", "dan")
     async with asyncio.timeout(WAIT), place.enter("ada") as ada, place.enter("bob") as bob:
         await join(client, ada, jay)
+        async with place.enter("dan") as dan:
+            orphan = await dan.create_room("orphan")
+            for handle in ("jay", "bob"):
+                await orphan.add(handle)
         withdrawn = await ada.invite("admin", handle="eve")
         await ada.withdraw_invite(withdrawn.key.public)
         await ada.change_role("bob", "admin")
         await ada.rename("dan", "daniel")
         await ada.revoke("daniel")
+        await bob.users()
+        await (await bob.room("orphan")).set_role("bob", "owner")
         room = await ada.create_room("ops")
         for handle in ("jay", "bob", "cyd"):
             await room.add(handle, "reader")
@@ -114,7 +120,7 @@ async def test_it_judges_every_type_of_record_alike(client: Client, place: Place
         assert told["users"] == {
             one.user: {"handle": one.handle, "role": one.role, "active": one.handle != "daniel"} for one in users
         }
-        states = [(await bob.room(name)).state for name in ("öps", "plans")]
+        states = [(await bob.room(name)).state for name in ("öps", "plans", "orphan")]
         assert told["rooms"] == {
             state.name: {
                 "history": state.history,

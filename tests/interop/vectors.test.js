@@ -4,28 +4,17 @@
  */
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { unb64u } from "./client/encoding.js";
 import { Directory } from "./client/directory.js";
 import { openFrame, sealFrame } from "./client/frames.js";
-import { cardOf, identityOf, readCard } from "./client/identity.js";
+import { cardOf, fingerprint, identityOf, readCard } from "./client/identity.js";
 import { seedKey, seedOf, userKey, userOf } from "./client/nkeys.js";
 import { signedHeaders } from "./client/requests.js";
 import { Room } from "./client/room.js";
 import { commitment, followLink, openSealed, sealedDigest } from "./client/roomkeys.js";
 import { verify } from "./client/signing.js";
-
-const load = (name) => JSON.parse(readFileSync(new URL(`../vectors/${name}.json`, import.meta.url), "utf-8"));
-const hex = (text) => Buffer.from(text, "hex");
-const refuses = (code, attempt) => assert.rejects(async () => attempt(), { code });
-
-/** One test for each case, named by its file, its list and its comment. */
-function each(file, list, check) {
-  const cases = list.split(".").reduce((value, name) => value[name], load(file));
-  assert.ok(cases.length > 0);
-  for (const one of cases) test(`${file} ${list}: ${one.comment ?? one.name}`, () => check(one));
-}
+import { each, hex, load, refuses } from "./cases.js";
 
 each("nkeys", "keys", (one) => {
   if (one.kind !== "U") return refuses("invalid-input", () => userKey(one.public));
@@ -46,6 +35,10 @@ each("identities", "identities", async (one) => {
   assert.equal((await readCard(one.card)).user, one.user);
 });
 each("identities", "refused", (one) => refuses(one.error, () => readCard(one.card)));
+
+each("fingerprints", "fingerprints", async (one) => {
+  assert.equal(fingerprint(await identityOf(one.seed)), one.fingerprint);
+});
 
 async function directory() {
   const { bus, records } = load("records").directory;

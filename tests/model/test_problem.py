@@ -10,6 +10,7 @@ from unibus.errors import BY_CODE, HeadConflict, NotFound, TooLarge, UnibusError
 from unibus.model.problem import MAX_DETAIL, from_problem, plain_problem, to_problem
 
 LOCAL = {code for code, kind in BY_CODE.items() if issubclass(kind, Untrusted)} | {
+    "backup-invalid",
     "key-custody",
     "start-refused",
     "unreachable",

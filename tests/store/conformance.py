@@ -6,11 +6,13 @@ reach below the port, or be relaxed for one of them.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
 from unibus.errors import InvalidInput, StorageUnavailable
 from unibus.store.port import Append, Entry, PositionTaken, Store
+from unibus.store.snapshot import read_snapshot
 
 OpenStore = Callable[[], Awaitable[Store]]
 Reopen = Callable[[Store], Awaitable[Store]]
@@ -346,7 +348,48 @@ class StoreConformance:
         await asyncio.gather(*begun)
         assert len(await (await open_store()).logs("", "", 100)) == 20
 
-    async def test_a_closed_store_says_so(self, store: Store) -> None:
+    async def test_a_snapshot_is_all_but_the_claims(self, store: Store, tmp_path: Path) -> None:
+        for log in NAMES:
+            await store.append(Append(log, 1, log.encode(), {name: b"x" + name.encode() for name in NAMES}))
+        await store.append(Append("log", 1, b"v" * MIB, {"a": b"x"}, dict.fromkeys(NAMES, b"m")))
+        await store.append(Append("log", 2, b"w", {}, {NAMES[0]: None}))
+        assert await store.claim("spent", 2**40)
+        await store.snapshot(tmp_path / "copy")
+        await store.append(Append("log", 3, b"later"))
+        with read_snapshot(tmp_path / "copy") as copy:
+            assert [(log, position) for log, position, _ in copy.heads()] == sorted(
+                [("log", 2), *((name, 1) for name in NAMES)], key=lambda head: head[0].encode()
+            )
+            assert list(copy.entries("log")) == [(1, b"v" * MIB, {"a": b"x"}), (2, b"w", {})]
+            assert list(copy.marks()) == [(name, b"m") for name in NAMES[1:]]
+            for log in NAMES:
+                attached = {name: b"x" + name.encode() for name in NAMES}
+                assert list(copy.entries(log)) == [(1, log.encode(), attached)]
+            assert list(copy.entries("none")) == []
+        assert b"spent" not in (tmp_path / "copy").read_bytes()
+
+    async def test_a_snapshot_is_of_one_moment(self, store: Store, tmp_path: Path) -> None:
+        writing = asyncio.Event()
+
+        async def write(log: str) -> None:
+            for position in range(1, 300):
+                await store.append(Append(log, position, b"v", {"a": b"x"}, {"m": b"%d" % position}))
+                if position == 50:
+                    writing.set()
+
+        load = asyncio.create_task(write("log"))
+        await writing.wait()
+        await store.snapshot(tmp_path / "copy")
+        await load
+        with read_snapshot(tmp_path / "copy") as copy:
+            ((_, length, _),) = copy.heads()
+            assert [position for position, _, attached in copy.entries("log") if attached == {"a": b"x"}] == [
+                *range(1, length + 1)
+            ]
+            assert list(copy.marks()) == [("m", b"%d" % length)]
+        assert 50 <= length < 300
+
+    async def test_a_closed_store_says_so(self, store: Store, tmp_path: Path) -> None:
         await store.close()
         await store.close()
         for attempt in (
@@ -358,6 +401,7 @@ class StoreConformance:
             store.marks("", "", 1),
             store.claim("name", 1),
             store.forget_claims(1),
+            store.snapshot(tmp_path / "copy"),
             store.posture(),
         ):
             with pytest.raises(StorageUnavailable, match="closed"):

@@ -33,7 +33,7 @@ class Child:
     async def start(
         cls, binary: Path, config: Path, log: FilteringBoundLogger, descriptors: Collection[int] = ()
     ) -> "Child":
-        """Start `binary` with `config`; it inherits `descriptors`. Raises BusUnavailable if the machine cannot start a process now."""
+        """Start `binary` with `config`; it inherits `descriptors`. Raises BusUnavailable if the machine cannot now."""
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -61,7 +61,7 @@ class Child:
                 self._process.send_signal(signal.SIGHUP)
 
     async def port(self, run_dir: Path, listener: str = "nats") -> int:
-        """The port that a listener (`nats`, `websocket`) is on, once it is. Raises BusUnavailable if it ended before."""
+        """The port of a listener (`nats`, `websocket`), once it is there. Raises BusUnavailable if it ended before."""
         ports = run_dir / f"nats-server_{self.pid}.ports"
         while not self.ended.done():
             # nats-server writes the file after it listens; half of it may be seen.

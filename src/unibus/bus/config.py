@@ -19,7 +19,7 @@ LOGIN = "member"
 A user of this name stands in the configuration, because a reload disconnects whoever has a name that does not. That
 user's password is a hash of nothing, and would be of no use: only the callout lets anybody into BUS.
 """
-_NO_PASSWORD = "$2a$04$" + "." * 53  # noqa: S105 - bcrypt's form with no password behind it
+_NO_PASSWORD = "$2a$04$" + "." * 53
 AUTH_TIMEOUT = 2
 """Seconds a client has to be let in. With 3 or more, nats-py takes an unanswered connection for a good one."""
 MAX_CONTROL_LINE = 65_536

@@ -26,15 +26,13 @@ from unibus.bus.options import BusAuth, BusOptions
 from unibus.bus.posture import Posture, read_posture
 from unibus.bus.registry import Registry
 from unibus.bus.tap import tap
-from unibus.bus.tls import BusTls, shakes_hands
+from unibus.bus.tls import BusTls, comes_to_show
 from unibus.errors import BusUnavailable
 from unibus.services.ports import BusPolicy, StreamState
 
 READY_WITHIN = 120.0
 STOP_GRACE = 5.0
 CHECK_EVERY = 5.0
-RENEW_WITHIN = 60.0
-RENEW_POLL = 0.05
 _LAST_WORDS = 0.2
 
 
@@ -120,13 +118,7 @@ class Life:
         if self._child is None or self._links is None:
             return  # the server that comes next reads the new one
         self._child.reload()
-        context, host = tls.context(), self._around.options.dial_host
-        async with asyncio.timeout(RENEW_WITHIN) as bound:
-            with contextlib.suppress(TimeoutError):
-                while not await shakes_hands(host, self.port, context) and not self.over.done():
-                    await asyncio.sleep(RENEW_POLL)
-        if bound.expired():
-            raise BusUnavailable(f"nats-server does not show its new certificate within {RENEW_WITHIN:.0f} s")
+        await self._unless_over(comes_to_show(self._around.options.dial_host, self.port, tls.context()))
         self.posture = await read_posture(self._links, self._around.options.node)
 
     async def announce(self, subject: str, body: bytes) -> None:

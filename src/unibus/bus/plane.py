@@ -120,7 +120,7 @@ class BusPlane:
             "listen": posture.listen if posture else None,
             "jetstream": posture is not None and posture.jetstream,
             "durable": posture is not None and posture.durable,
-            "tls": posture is not None and posture.tls_until is not None,
+            "tls": posture is not None and posture.tls,
             "tls_until": posture.tls_until if posture else None,
             "websocket": posture.websocket if posture else None,
             "connections": len(life.registry) if life else 0,

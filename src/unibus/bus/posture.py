@@ -45,7 +45,8 @@ class _Answer(BaseModel):
 class Posture:
     """`server` is the id of this life (`N…`); `durable` whether each write is on disk before it is acknowledged.
 
-    `tls_until` is the end of its certificate's validity in Unix seconds, None without TLS; `websocket` a URL or None.
+    `tls` is whether it is required; `tls_until` the end of the certificate's validity in Unix seconds, None without TLS
+    and from servers that do not tell; `websocket` a URL or None.
     """
 
     server: str
@@ -53,6 +54,7 @@ class Posture:
     listen: str
     jetstream: bool
     durable: bool
+    tls: bool
     tls_until: float | None
     websocket: str | None
 
@@ -71,7 +73,8 @@ async def read_posture(links: Links, node: str) -> Posture:
         listen=_address(found.host, found.port),
         jetstream=settings is not None,
         durable=settings is not None and settings.sync_always,
-        tls_until=found.tls_cert_not_after.timestamp() if found.tls_required and found.tls_cert_not_after else None,
+        tls=found.tls_required,
+        tls_until=found.tls_cert_not_after.timestamp() if found.tls_cert_not_after else None,
         websocket=f"{'ws' if web.no_tls else 'wss'}://{_address(web.host, web.port)}" if web.port else None,
     )
 

@@ -6,7 +6,7 @@ It listens on loopback, and nobody but this process holds a key that it knows.
 import asyncio
 import json
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -27,8 +27,8 @@ STOP_GRACE = 60.0
 
 async def restore_stream(
     options: BusOptions, path: Path, state: StreamState, random: Callable[[int], bytes], log: FilteringBoundLogger
-) -> Collection[str]:
-    """Make the stream in the file `path` the one that a bus with `options` begins with; the subjects in it.
+) -> None:
+    """Make the stream in the file `path` the one that a bus with `options` begins with.
 
     Nothing is synced to disk here: the caller does that once, with all the rest. Raises BackupInvalid, BusUnavailable,
     StartRefused, OSError.
@@ -51,7 +51,7 @@ async def restore_stream(
         except TimeoutError as error:
             raise BusUnavailable(f"nats-server was not ready within {READY_WITHIN:.0f} s") from error
         stack.push_async_callback(links.close)
-        return await snapshot.load(links, path, state, options.max_payload)
+        await snapshot.load(links, path, state, options.max_payload)
 
 
 def _render(options: BusOptions, keys: BusKeys) -> str:

@@ -6,7 +6,7 @@ written.
 
 import asyncio
 import json
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -54,8 +54,8 @@ async def save(links: Links, path: Path) -> StreamState:
     return state
 
 
-async def load(links: Links, path: Path, state: StreamState, max_payload: int) -> Collection[str]:
-    """Make the stream out of the file `path`; the subjects of what is in it.
+async def load(links: Links, path: Path, state: StreamState, max_payload: int) -> None:
+    """Make the stream out of the file `path`.
 
     Its settings are ours, whatever the file says. Raises BackupInvalid when nats-server cannot read the file or finds
     something else in it than `state`, BusUnavailable.
@@ -77,7 +77,6 @@ async def load(links: Links, path: Path, state: StreamState, max_payload: int) -
     info = await links.jetstream(f"STREAM.INFO.{STREAM}")
     if _state(info) != state:
         raise BackupInvalid("it holds other messages than its manifest says")
-    return await _subjects(links)
 
 
 async def _send(links: Links, target: str, file: BinaryIO) -> dict[str, object]:
@@ -102,18 +101,6 @@ async def _unless_lost(links: Links, asked: Awaitable[T]) -> T:
         task.cancel()
         raise TimeoutError
     return task.result()
-
-
-async def _subjects(links: Links) -> Collection[str]:
-    found: dict[str, object] = {}
-    while True:
-        # JetStream tells up to 100,000 subjects at once.
-        asked = {"subjects_filter": ">", "offset": len(found)}
-        match await links.jetstream(f"STREAM.INFO.{STREAM}", asked):
-            case {"state": {"subjects": dict(page)}} if page:
-                found |= page
-            case _:
-                return found
 
 
 def _state(answer: dict[str, object] | None) -> StreamState:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 HANDSHAKE_FIRST = "500ms"
 """A client that begins with TLS sees nothing in the clear; one that waits for the server's INFO gets it after this."""
+_POLL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,13 @@ class BusTls:
         return context
 
 
-async def shakes_hands(host: str, port: int, context: ssl.SSLContext) -> bool:
-    """Whether the server there completes a handshake that `context` accepts."""
-    try:
-        _, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname="")
-    except OSError:
-        return False
-    writer.transport.abort()
-    return True
+async def comes_to_show(host: str, port: int, context: ssl.SSLContext) -> None:
+    """Return once the server there completes a handshake that `context` accepts."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname="")
+        except OSError:
+            await asyncio.sleep(_POLL)
+        else:
+            writer.transport.abort()
+            return

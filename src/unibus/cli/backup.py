@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from unibus.cli.context import Shared, pass_shared, run
-from unibus.cli.output import emit, printable, say
+from unibus.cli.output import printable
 from unibus.cli.progress import stages
 
 
@@ -26,7 +26,4 @@ def command(shared: Shared, file: Path) -> None:
                 return bus.id, await fetch_backup(bus, file, lambda done, of: progress("fetching", done, of))
 
     bus, size = run(work())
-    if shared.json:
-        emit({"bus": bus, "path": str(file), "bytes": size})
-    else:
-        say(f"wrote {printable(str(file))}, {size} bytes")
+    shared.tell({"bus": bus, "path": str(file), "bytes": size}, f"wrote {printable(str(file))}, {size} bytes")

@@ -55,11 +55,7 @@ def put(shared: Shared, room: str, path: str, name: str | None, media_type: str 
                 return await found.put_blob(source, shown, media_type=media_type, resume=resume, progress=progress)
 
     blob = run(work())
-    if shared.json:
-        emit({"room": room, "blob": blob, "name": shown})
-    else:
-        say(f"stored {printable(shown)}")
-        say(f"  id  {blob}")
+    shared.tell({"room": room, "blob": blob, "name": shown}, f"stored {printable(shown)}", f"  id  {blob}")
 
 
 @command.command("get", cls=TakesIds)
@@ -79,10 +75,10 @@ def get(shared: Shared, room: str, blob: str, path: Path | None) -> None:
                 return await found.get_blob(meant.id, target, progress=progress), target
 
     fetched, target = run(work())
-    if shared.json:
-        emit({**_facts(fetched), "path": str(target)})
-    else:
-        say(f"fetched {printable(str(target))}, {fetched.size} bytes, from {fetched.handle}")
+    shared.tell(
+        {**_facts(fetched), "path": str(target)},
+        f"fetched {printable(str(target))}, {fetched.size} bytes, from {fetched.handle}",
+    )
 
 
 @command.command("list")
@@ -122,10 +118,7 @@ def remove(shared: Shared, room: str, blob: str) -> None:
             return meant
 
     deleted = run(work())
-    if shared.json:
-        emit({"room": room, "deleted": deleted})
-    else:
-        say(f"deleted {deleted}")
+    shared.tell({"room": room, "deleted": deleted}, f"deleted {deleted}")
 
 
 def _is_id(text: str) -> bool:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from unibus.cli.output import note
+from unibus.cli.output import emit, note, say
 
 if TYPE_CHECKING:
+    import ssl
+
     from unibus.client.bus import Bus
     from unibus.crypto.identity import Identity
 
@@ -26,6 +28,8 @@ class Shared:
     url: str
     identity_path: Path
     json: bool
+    ca: Path | None = None
+    client_cert: Path | None = None
 
     def identity(self) -> "Identity":
         """The identity in its file. Raises KeyCustody."""
@@ -33,11 +37,28 @@ class Shared:
 
         return load_identity(self.identity_path)
 
+    def tell(self, value: object, *lines: str) -> None:
+        """What was done: `value` with --json, else `lines`."""
+        if self.json:
+            emit(value)
+        else:
+            for line in lines:
+                say(line)
+
     @property
     def state_path(self) -> Path:
         from unibus.client.identity_file import state_path
 
         return state_path(self.identity_path)
+
+    @property
+    def tls(self) -> "ssl.SSLContext | None":
+        """Whose certificates are taken, None for what the system takes. Raises KeyCustody."""
+        if self.ca is None and self.client_cert is None:
+            return None
+        from unibus.client.trust import make_context
+
+        return make_context(self.ca, self.client_cert)
 
     @asynccontextmanager
     async def bus(self) -> "AsyncIterator[Bus]":
@@ -45,7 +66,12 @@ class Shared:
         from unibus.client.bus import connect
 
         async with connect(
-            self.url, self.identity(), state=self.state_path, deadline=DEADLINE, on_first_contact=_first_contact
+            self.url,
+            self.identity(),
+            state=self.state_path,
+            deadline=DEADLINE,
+            on_first_contact=_first_contact,
+            tls=self.tls,
         ) as bus:
             yield bus
 

@@ -15,7 +15,7 @@ def command(context: click.Context, shared: Shared) -> None:
     """Show how the node is and how secure it really runs. Exits with 1 when it is degraded."""
     from unibus.client.health import fetch_health
 
-    found = run(fetch_health(shared.url, DEADLINE))
+    found = run(fetch_health(shared.url, DEADLINE, shared.tls))
     if shared.json:
         emit(found)
     else:

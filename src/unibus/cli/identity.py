@@ -19,11 +19,11 @@ def new(shared: Shared) -> None:
     from unibus.client.identity_file import new_identity
 
     identity = new_identity(shared.identity_path)
-    if shared.json:
-        emit({"user": identity.user, "path": str(shared.identity_path)})
-    else:
-        say(f"made {identity.user}")
-        say(f"  in {shared.identity_path}, which is all there is of it: keep a copy in a safe place")
+    shared.tell(
+        {"user": identity.user, "path": str(shared.identity_path)},
+        f"made {identity.user}",
+        f"  in {shared.identity_path}, which is all there is of it: keep a copy in a safe place",
+    )
 
 
 @command.command("show")

@@ -30,11 +30,11 @@ def export(shared: Shared, file: Path, passphrase_file: Path | None) -> None:
     if file.exists():
         raise KeyCustody(f"there is a file {file} already: it is kept; name another")
     export_identity(identity, file, _passphrase(passphrase_file, twice=True))
-    if shared.json:
-        emit({"user": identity.user, "exported": str(file)})
-    else:
-        say(f"wrote {identity.user}")
-        say(f"  to {file}: whoever has it and the passphrase is you")
+    shared.tell(
+        {"user": identity.user, "exported": str(file)},
+        f"wrote {identity.user}",
+        f"  to {file}: whoever has it and the passphrase is you",
+    )
 
 
 @click.command("import")
@@ -51,11 +51,11 @@ def import_(shared: Shared, file: Path, passphrase_file: Path | None) -> None:
         )
     content = read_export(file)
     identity = import_identity(content, shared.identity_path, _passphrase(passphrase_file, twice=False))
-    if shared.json:
-        emit({"user": identity.user, "path": str(shared.identity_path)})
-    else:
-        say(f"you are {identity.user}")
-        say(f"  in {shared.identity_path}")
+    shared.tell(
+        {"user": identity.user, "path": str(shared.identity_path)},
+        f"you are {identity.user}",
+        f"  in {shared.identity_path}",
+    )
 
 
 @click.command("fingerprint")

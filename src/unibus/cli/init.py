@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 
 from unibus.cli.context import DEADLINE, Shared, pass_shared, run
-from unibus.cli.output import emit, say
 from unibus.errors import KeyCustody
 
 
@@ -42,10 +41,13 @@ def command(shared: Shared, handle: str, token_file: Path) -> None:
     check_handle(handle)
     token = _read_token(token_file)
     identity = shared.identity() if shared.identity_path.exists() else new_identity(shared.identity_path)
-    bus = run(found_bus(shared.url, identity, token, handle, state=shared.state_path, deadline=DEADLINE))
-    if shared.json:
-        emit({"bus": bus, "user": identity.user, "handle": handle, "identity": str(shared.identity_path)})
-    else:
-        say(f"you are {handle}, the first admin of bus {bus}")
-        say(f"  identity  {shared.identity_path}")
-        say("  next      unibus user add HANDLE CARD, unibus room create NAME")
+    founding = found_bus(
+        shared.url, identity, token, handle, state=shared.state_path, deadline=DEADLINE, tls=shared.tls
+    )
+    bus = run(founding)
+    shared.tell(
+        {"bus": bus, "user": identity.user, "handle": handle, "identity": str(shared.identity_path)},
+        f"you are {handle}, the first admin of bus {bus}",
+        f"  identity  {shared.identity_path}",
+        "  next      unibus user add HANDLE CARD, unibus room create NAME",
+    )

@@ -89,7 +89,4 @@ def withdraw(shared: Shared, invite: str) -> None:
             await bus.withdraw_invite(invite)
 
     run(work())
-    if shared.json:
-        emit({"withdrawn": invite})
-    else:
-        say("the invite is good for nothing now")
+    shared.tell({"withdrawn": invite}, "the invite is good for nothing now")

@@ -5,7 +5,6 @@ import sys
 import click
 
 from unibus.cli.context import DEADLINE, Shared, pass_shared, run
-from unibus.cli.output import emit, say
 
 
 @click.command("join", short_help="come onto a bus by an invite")
@@ -23,11 +22,12 @@ def command(shared: Shared, token: str, handle: str | None, url: str | None) -> 
 
     invite = read_token(sys.stdin.read(4096) if token == "-" else token)  # noqa: S105 - the word for standard input
     identity = shared.identity() if shared.identity_path.exists() else new_identity(shared.identity_path)
-    joined = run(join_bus(invite, identity, handle, url=url, state=shared.state_path, deadline=DEADLINE))
+    joining = join_bus(invite, identity, handle, url=url, state=shared.state_path, deadline=DEADLINE, tls=shared.tls)
+    joined = run(joining)
     address = url or invite.url
-    if shared.json:
-        emit({"bus": invite.bus, "user": identity.user, "handle": joined, "url": address})
-        return
-    say(f"you are {joined} on bus {invite.bus}")
-    say(f"  identity  {shared.identity_path}")
-    say(f"  next      unibus --url {address} room list")
+    shared.tell(
+        {"bus": invite.bus, "user": identity.user, "handle": joined, "url": address},
+        f"you are {joined} on bus {invite.bus}",
+        f"  identity  {shared.identity_path}",
+        f"  next      unibus --url {address} room list",
+    )

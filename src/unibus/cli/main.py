@@ -68,12 +68,28 @@ class Commands(click.Group):
     show_default="identity.nk in your configuration directory",
     help="your identity's file",
 )
+@click.option(
+    "--ca",
+    envvar="UNIBUS_CA",
+    show_envvar=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="authorities in pem: take the daemon's certificate from these only, not from the system's",
+)
+@click.option(
+    "--client-cert",
+    envvar="UNIBUS_CLIENT_CERT",
+    show_envvar=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="a certificate and its key in one pem file, for a daemon that wants one",
+)
 @click.option("--json", "as_json", is_flag=True, help="one JSON value a line, for scripts")
 @click.version_option(__version__, prog_name="unibus")
 @click.pass_context
-def group(context: click.Context, url: str, identity: Path, as_json: bool) -> None:
+def group(
+    context: click.Context, url: str, identity: Path, ca: Path | None, client_cert: Path | None, as_json: bool
+) -> None:
     """An end-to-end encrypted message bus for people, machines and bots."""
-    context.obj = Shared(url, identity, as_json)
+    context.obj = Shared(url, identity, as_json, ca, client_cert)
 
 
 def main() -> None:

@@ -48,11 +48,7 @@ def create(shared: Shared, name: str, history: "History") -> None:
             return _facts(await bus.create_room(name, history))
 
     made = run(work())
-    if shared.json:
-        emit(made)
-    else:
-        say(f"made room {name}")
-        say(f"  id  {made['room']}")
+    shared.tell(made, f"made room {name}", f"  id  {made['room']}")
 
 
 @command.command("list")
@@ -109,7 +105,7 @@ def add(shared: Shared, room: str, handle: str, role: "RoomRole") -> None:
             await (await bus.room(room)).add(handle, role)
 
     run(work())
-    _done(shared, f"{handle} is in {room}, as {role}", {"room": room, "added": handle, "role": role})
+    shared.tell({"room": room, "added": handle, "role": role}, f"{handle} is in {room}, as {role}")
 
 
 @command.command("remove")
@@ -126,14 +122,7 @@ def remove(shared: Shared, room: str, handle: str) -> None:
             return found.state.epoch.number
 
     epoch = run(work())
-    _done(shared, f"{handle} is out of {room}; the key is now of epoch {epoch}", {"room": room, "removed": handle})
-
-
-def _done(shared: Shared, text: str, value: dict[str, str]) -> None:
-    if shared.json:
-        emit(value)
-    else:
-        say(text)
+    shared.tell({"room": room, "removed": handle}, f"{handle} is out of {room}; the key is now of epoch {epoch}")
 
 
 for part in (leave, role, rename, rotate, retain, archive):

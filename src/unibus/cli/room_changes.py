@@ -8,7 +8,6 @@ import click
 
 from unibus.cli.context import Shared, pass_shared, run
 from unibus.cli.invite import parse_duration
-from unibus.cli.output import emit, say
 from unibus.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -32,10 +31,7 @@ def _change(shared: Shared, room: str, change: "Callable[[Room], Awaitable[None]
             await change(await bus.room(room))
 
     run(work())
-    if shared.json:
-        emit({"room": room, "done": text})
-    else:
-        say(text)
+    shared.tell({"room": room, "done": text}, text)
 
 
 @click.command("leave")

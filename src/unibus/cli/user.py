@@ -47,12 +47,12 @@ def add(shared: Shared, handle: str, card: str, role: str) -> None:
             return {"handle": handle, "user": user, "role": role, "bus": bus.id}
 
     done = run(work())
-    if shared.json:
-        emit(done)
-    else:
-        say(f"{handle} is on the bus, as {role}")
-        say(f"  user  {done['user']}")
-        say(f"  bus   {done['bus']}, for {handle} to compare at the first contact")
+    shared.tell(
+        done,
+        f"{handle} is on the bus, as {role}",
+        f"  user  {done['user']}",
+        f"  bus   {done['bus']}, for {handle} to compare at the first contact",
+    )
 
 
 @command.command("list")
@@ -84,10 +84,10 @@ def revoke(shared: Shared, handle: str) -> None:
             await bus.revoke(handle)
 
     run(work())
-    if shared.json:
-        emit({"revoked": handle})
-    else:
-        say(f"{handle} is off the bus; each room they were in changes its key before the next message")
+    shared.tell(
+        {"revoked": handle},
+        f"{handle} is off the bus; each room they were in changes its key before the next message",
+    )
 
 
 @command.command("show")
@@ -121,10 +121,7 @@ def role(shared: Shared, handle: str, role: str) -> None:
             await bus.change_role(handle, "admin" if role == "admin" else "member")
 
     run(work())
-    if shared.json:
-        emit({"handle": handle, "role": role})
-    else:
-        say(f"{handle} is now {role}")
+    shared.tell({"handle": handle, "role": role}, f"{handle} is now {role}")
 
 
 @command.command("rename")
@@ -139,10 +136,7 @@ def rename(shared: Shared, handle: str, new: str) -> None:
             await bus.rename(handle, new)
 
     run(work())
-    if shared.json:
-        emit({"handle": new, "was": handle})
-    else:
-        say(f"{handle} is now {new}")
+    shared.tell({"handle": new, "was": handle}, f"{handle} is now {new}")
 
 
 for part in (invite, invites, withdraw):

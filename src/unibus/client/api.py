@@ -8,6 +8,7 @@ import asyncio
 import os
 import re
 import secrets
+import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from io import BytesIO
@@ -18,10 +19,11 @@ from pydantic import ValidationError
 from yarl import URL
 
 from unibus.client.backoff import PASSING, delays
+from unibus.client.trust import refused
 from unibus.crypto.encoding import b64u
 from unibus.crypto.httpsig import sign
 from unibus.crypto.nkeys import SigningKey
-from unibus.errors import InvalidInput, RateLimited, UnibusError, Unreachable, Untrusted
+from unibus.errors import CertificateRefused, InvalidInput, RateLimited, UnibusError, Unreachable, Untrusted
 from unibus.model.bodies import Strict
 from unibus.model.problem import from_problem
 from unibus.model.wire import (
@@ -55,9 +57,15 @@ def parse_url(text: str) -> URL:
     return url.with_path("/")
 
 
-def unreachable(url: URL, error: aiohttp.ClientError | OSError) -> Unreachable:
-    """Why the daemon at `url` was not reached, in the system's own words where there are any."""
+def unreachable(url: URL, error: aiohttp.ClientError | OSError) -> Unreachable | CertificateRefused:
+    """Why the daemon at `url` was not reached, or not believed, in the system's own words where there are any."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        found = error.certificate_error
+        if isinstance(found, ssl.SSLCertVerificationError):
+            return refused(str(url).rstrip("/"), found)
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, ssl.SSLError) and "CERTIFICATE_REQUIRED" in str(cause):
+        return Unreachable(f"{str(url).rstrip('/')} wants a certificate of yours: name it with --client-cert")
     number = cause.errno if isinstance(cause, OSError) else None
     reason = os.strerror(number).lower() if number and number > 0 else str(cause)
     return Unreachable(
@@ -66,10 +74,21 @@ def unreachable(url: URL, error: aiohttp.ClientError | OSError) -> Unreachable:
 
 
 class ControlApi:
-    """Calls to one daemon as the holder of one key. `bus` is set once the client knows which bus it talks to."""
+    """Calls to one daemon as the holder of one key. `bus` is set once the client knows which bus it talks to.
 
-    def __init__(self, url: str, key: SigningKey, clock: Callable[[], float], deadline: float = DEADLINE) -> None:
+    `tls` says which certificates are taken over https, None the system's.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: SigningKey,
+        clock: Callable[[], float],
+        deadline: float = DEADLINE,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.url = parse_url(url)
+        self.tls = tls
         self.bus: str | None = None
         self._key = key
         self._clock = clock
@@ -79,6 +98,7 @@ class ControlApi:
     async def open(self) -> None:
         """Make the HTTP session; `close` ends it."""
         self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self.tls or True),
             timeout=aiohttp.ClientTimeout(total=self._deadline),
             headers={"Accept-Encoding": "identity"},  # what arrives compressed has no known size
             auto_decompress=False,

@@ -33,7 +33,7 @@ async def fetch_backup(bus: Bus, path: Path, progress: Callable[[int, int], obje
     descriptor = _open(path, partial)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            await _receive(bus, file, progress)
+            await _receive(bus, file, path, progress)
             await asyncio.to_thread(_write_out, file)
             size = file.tell()
         partial.rename(path)
@@ -62,7 +62,7 @@ def _cannot_write(path: Path, error: OSError) -> InvalidInput:
     return InvalidInput(f"cannot write {path}: {(error.strerror or str(error)).lower()}")
 
 
-async def _receive(bus: Bus, file: BinaryIO, progress: Callable[[int, int], object]) -> None:
+async def _receive(bus: Bus, file: BinaryIO, path: Path, progress: Callable[[int, int], object]) -> None:
     hasher = hashlib.sha256()
     held, done = b"", 0
     async with bus.api.exchange("GET", URL("/v1/backup"), patience=_PATIENCE) as response:
@@ -70,7 +70,11 @@ async def _receive(bus: Bus, file: BinaryIO, progress: Callable[[int, int], obje
         async for block in response.content.iter_chunked(READ):
             # The end of the file is held back: the signature goes before it.
             data, held = (held + block)[: -len(END)], (held + block)[-len(END) :]
-            await asyncio.to_thread(_write, file, hasher, data)
+            try:
+                await asyncio.to_thread(file.write, data)
+            except OSError as error:  # here, or it would pass for a fault of the connection
+                raise _cannot_write(path, error) from error
+            await asyncio.to_thread(hasher.update, data)
             done += len(block)
             progress(done, size)
     if held != END or done != size:
@@ -78,11 +82,6 @@ async def _receive(bus: Bus, file: BinaryIO, progress: Callable[[int, int], obje
     seal = write_seal(bus.identity.signing, bus.id, int(time.time()), hasher.digest())
     for block in (member(SIGNATURE, len(seal)), seal, padding(len(seal)), END):
         file.write(block)
-
-
-def _write(file: BinaryIO, hasher: "hashlib._Hash", data: bytes) -> None:
-    file.write(data)
-    hasher.update(data)
 
 
 def _write_out(file: BinaryIO) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
@@ -21,11 +22,12 @@ from unibus.client.messages import Refusal
 from unibus.client.races import until_first
 from unibus.client.replica import Replica
 from unibus.client.room import Room, room_named
+from unibus.client.trust import chosen_context, make_context
 from unibus.crypto.encoding import load_json
 from unibus.crypto.identity import Identity
 from unibus.crypto.invites import InviteToken
 from unibus.crypto.nkeys import SigningKey
-from unibus.errors import InvalidInput, NotAUser, NotFound, UnibusError, Untrusted, WrongBus
+from unibus.errors import InvalidInput, NotAUser, NotFound, TlsDowngraded, UnibusError, Untrusted, WrongBus
 from unibus.model.bodies import History, Role
 from unibus.model.directory import Directory, User
 from unibus.model.records import DIRECTORY, ROOM_PREFIX, room_log
@@ -38,8 +40,11 @@ log = logging.getLogger("unibus.client")
 class Bus:
     """One identity's view of one bus. Made by `connect`."""
 
-    def __init__(self, api: ControlApi, identity: Identity, memory: Memory, bus: str) -> None:
+    def __init__(
+        self, api: ControlApi, identity: Identity, memory: Memory, bus: str, *, plain_bus: bool = False
+    ) -> None:
         self.id = bus
+        self._plain_bus = plain_bus
         self.identity = identity
         self.api = api
         self.replica = Replica(api, memory, bus)
@@ -235,9 +240,14 @@ class Bus:
         await asyncio.gather(*following, return_exceptions=True)
         await self.api.close()
 
-    async def _locate(self) -> str:
+    async def _locate(self) -> tuple[str, ssl.SSLContext | None]:
         view = await self.api.bus_view()
-        return f"nats://{view.nats_host or self.api.url.host}:{view.nats_port}"
+        place = f"{view.nats_host or self.api.url.host}:{view.nats_port}"
+        if view.nats_tls:
+            return f"tls://{place}", self.api.tls or make_context()
+        if self.api.url.scheme == "https" and not self._plain_bus:
+            raise TlsDowngraded(f"the node is reached over tls but wants messages sent to {place} without")
+        return f"nats://{place}", None
 
     def _may_hear(self, room: str) -> bool:
         state = self.replica.rooms.get(room)
@@ -301,6 +311,9 @@ async def connect(
     state: Path | None = None,
     deadline: float = DEADLINE,
     on_first_contact: Callable[[str], None] | None = None,
+    tls: ssl.SSLContext | None = None,
+    ca: Path | None = None,
+    plain_bus: bool = False,
 ) -> AsyncIterator[Bus]:
     """Connect to the bus that the daemon at `url` serves, as `identity`.
 
@@ -308,9 +321,14 @@ async def connect(
     that also remembers the heads of verified logs (None: only as long as this lasts), and `on_first_contact` is told.
     `deadline` is in seconds, for each control-plane call.
 
-    Raises Unreachable, WrongBus, NotAUser, NotFound when the bus has no users yet, and Untrusted errors.
+    With TLS (an https address), the system's authorities are trusted; with `ca`, only those in that PEM file; `tls` is
+    a context of one's own, for a client certificate, say. A node that is reached by https must have TLS on the bus too,
+    else no message is sent or read (TlsDowngraded), unless `plain_bus`.
+
+    Raises Unreachable, WrongBus, NotAUser, NotFound when the bus has no users yet, and Untrusted errors, such as
+    CertificateRefused.
     """
-    api = ControlApi(url, identity.signing, time.time, deadline)
+    api = ControlApi(url, identity.signing, time.time, deadline, chosen_context(tls, ca))
     await api.open()
     try:
         memory = Memory(state)
@@ -328,7 +346,7 @@ async def connect(
         if memory.pin_bus(view.bus) and bus is None and on_first_contact is not None:
             on_first_contact(view.bus)
         api.bus = view.bus
-        made = Bus(api, identity, memory, view.bus)
+        made = Bus(api, identity, memory, view.bus, plain_bus=plain_bus)
         try:
             await made.replica.sync_directory()
             if not made.directory.active(identity.user):

@@ -1,6 +1,7 @@
 """Making a bus: the first admin signs its first record, against the token that only the host's operator can read."""
 
 import secrets
+import ssl
 import time
 from pathlib import Path
 
@@ -12,7 +13,14 @@ from unibus.errors import BootstrapRefused
 
 
 async def found_bus(
-    url: str, identity: Identity, token: str, handle: str, *, state: Path | None = None, deadline: float = DEADLINE
+    url: str,
+    identity: Identity,
+    token: str,
+    handle: str,
+    *,
+    state: Path | None = None,
+    deadline: float = DEADLINE,
+    tls: ssl.SSLContext | None = None,
 ) -> str:
     """Make the bus that the daemon at `url` will serve, with `identity` as its first admin; returns the bus's id.
 
@@ -22,7 +30,7 @@ async def found_bus(
     bus = genesis_bus(record)
     memory = Memory(state)
     memory.pin_bus(bus)
-    api = ControlApi(url, identity.signing, time.time, deadline)
+    api = ControlApi(url, identity.signing, time.time, deadline, tls)
     await api.open()
     try:
         await api.found(token, record)

@@ -1,6 +1,7 @@
 """Asking a node for its health; needs no identity."""
 
 import json
+import ssl
 from typing import Any
 
 import aiohttp
@@ -11,12 +12,14 @@ from unibus.errors import Unreachable, Untrusted
 LIMIT = 2**20
 
 
-async def fetch_health(url: str, seconds: float) -> dict[str, Any]:
-    """What the node's `/healthz` shows, ok or degraded. Raises Unreachable, Untrusted."""
+async def fetch_health(url: str, seconds: float, tls: ssl.SSLContext | None = None) -> dict[str, Any]:
+    """What the node's `/healthz` shows, ok or degraded. Raises Unreachable, CertificateRefused, Untrusted."""
     address = parse_url(url) / "healthz"
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=seconds)) as session,
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=tls or True), timeout=aiohttp.ClientTimeout(total=seconds)
+            ) as session,
             session.get(address, allow_redirects=False) as response,
         ):
             answer = json.loads(await response.content.read(LIMIT))

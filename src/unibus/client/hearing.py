@@ -25,8 +25,11 @@ WAITING = 256  # signals that were not looked at yet
 
 
 class Hearing:
-    """The subscriptions of `user` in one room. `may_write` says whether questions can come, too; `news` brings the room up
-    to date; `absent` is told the token of a question that nobody heard; `ended` why nothing more will come."""
+    """The subscriptions of `user` in one room.
+
+    `may_write` says whether questions can come, too; `news` brings the room up to date; `absent` is told the token of
+    a question that nobody heard; `ended` why nothing more will come.
+    """
 
     def __init__(
         self,
@@ -140,7 +143,7 @@ class Hearing:
             self._changed.notify_all()
 
     async def _arrived(self, msg: Msg) -> None:
-        if len(msg.data) <= MAX_FRAME:  # what is larger is no signal, and must not fill the memory while it waits
+        if len(msg.data) <= MAX_FRAME:
             self.inbox.put(msg)
 
     async def _replied(self, msg: Msg) -> None:

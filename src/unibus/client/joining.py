@@ -4,6 +4,7 @@ The bus's id comes from the token and never from the server, so that the server 
 """
 
 import secrets
+import ssl
 import time
 from pathlib import Path
 
@@ -27,6 +28,7 @@ async def join_bus(
     url: str | None = None,
     state: Path | None = None,
     deadline: float = DEADLINE,
+    tls: ssl.SSLContext | None = None,
 ) -> str:
     """Join by `token` as `handle`, and return the handle, which the invite may have fixed. `url` overrides the token's.
 
@@ -36,7 +38,7 @@ async def join_bus(
     memory = Memory(state)
     memory.pin_bus(token.bus)
     address = url or token.url
-    api = ControlApi(address, token.key, time.time, deadline)
+    api = ControlApi(address, token.key, time.time, deadline, tls)
     api.bus = token.bus
     await api.open()
     try:
@@ -45,7 +47,7 @@ async def join_bus(
         await api.close()
     memory.save()
     # The server's word that it was appended is worth nothing: the verified directory has to say so.
-    async with connect(address, identity, bus=token.bus, state=state, deadline=deadline) as bus:
+    async with connect(address, identity, bus=token.bus, state=state, deadline=deadline, tls=tls) as bus:
         return bus.directory.handle_of(identity.user)
 
 

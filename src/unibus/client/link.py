@@ -10,6 +10,7 @@ import contextlib
 import logging
 import re
 import secrets
+import ssl
 from base64 import b64encode
 from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,7 @@ from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
 
 from unibus.client.backoff import delays
+from unibus.client.trust import refused
 from unibus.crypto.encoding import b64u
 from unibus.crypto.identity import Identity
 from unibus.crypto.nkeys import SigningKey
@@ -110,16 +112,17 @@ def inbox_prefix_of(nats: Nats) -> str:
 class Link:
     """Keeps one `Connection` up while it is wanted.
 
-    `locate` gives the NATS address now; `allowed` returns while this identity is on the bus and raises the reason when
-    it is not, which ends the link; `may_hear` and `may_write` say which rooms are open to this identity, as far as it
-    knows; `on_event` gets announcements; `on_up` is called for every new connection, before which some may have been missed.
+    `locate` gives the NATS address now, and whom to trust there if it has TLS; `allowed` returns while this
+    identity is on the bus and raises the reason when it is not, which ends the link; `may_hear` and `may_write` say which rooms are open to this identity, as far as it
+    knows; `on_event` gets announcements; `on_up` is called for every new connection, before which some may have been
+    missed.
     """
 
     def __init__(
         self,
         identity: Identity,
         *,
-        locate: Callable[[], Awaitable[str]],
+        locate: Callable[[], Awaitable[tuple[str, ssl.SSLContext | None]]],
         allowed: Callable[[], Awaitable[object]],
         may_hear: Callable[[str], bool],
         may_write: Callable[[str], bool],
@@ -222,7 +225,7 @@ class Link:
         return None
 
     async def _connect(self) -> Connection:
-        address = await self._locate()
+        address, tls = await self._locate()
         nats = Client(self._identity.signing)
         # A right that is given later is not held by this connection: whoever needs it then makes a new one.
         rooms = frozenset(room for room in self._rooms if self._may_hear(room))
@@ -255,6 +258,9 @@ class Link:
                 disconnected_cb=ended,
                 closed_cb=ended,
                 error_cb=complain,
+                tls=tls,
+                # Nothing goes over the wire before TLS: a server's INFO could otherwise say that there is none.
+                tls_handshake_first=tls is not None,
             )
             connection = Connection(nats, rooms, writes)
             lost.append(connection)
@@ -265,9 +271,11 @@ class Link:
             await nats.flush(CONNECT_SECONDS)
             if nats.is_closed:
                 connection.gone.set()
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(NatsError, OSError):
                 await nats.close()
+            if isinstance(error, ssl.SSLCertVerificationError):
+                raise refused(address, error) from error
             raise
         return connection
 

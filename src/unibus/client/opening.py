@@ -25,7 +25,7 @@ class Opener:
     async def unseal(self, frame: bytes, envelope: Envelope, purpose: Purpose = MESSAGES) -> Content | None:
         """What is in the frame; None for one from before this identity joined a room whose history is not shared.
 
-        Raises FrameInvalid, SealedKeyMissing, SealedKeyInvalid; and as `Replica.sync_room` while it looks for the epoch.
+        Raises FrameInvalid, SealedKeyMissing, SealedKeyInvalid; and as `Replica.sync_room`, to look for the epoch.
         """
         room = await self._know_epoch(envelope.epoch)
         try:

@@ -46,7 +46,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asked:
-    """One question on its way to `target`, called `handle`. `token` is what the bus names it by, beside its secret `id`."""
+    """One question on its way to `target`, called `handle`. The bus names it by `token` and never sees the `id`."""
 
     target: str
     handle: str
@@ -74,7 +74,8 @@ class Book:
             yield asked
         finally:
             del self._waiting[asked.id]
-            asked.answer.cancel()
+            if not asked.answer.cancel() and not asked.answer.cancelled():
+                asked.answer.exception()  # also where it came too late for anybody to hear it
 
     def answered(self, sender: str, said: Directed) -> None:
         """Take an answer. One that nobody waits for, any more, is passed over. Raises FrameInvalid for another's."""

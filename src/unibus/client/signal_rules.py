@@ -18,6 +18,7 @@ FRESH_SECONDS = 30
 """How far a signal's time may be from the clock of who hears it, either way."""
 ID_BYTES = 16
 QUESTION, ANSWER, DECLINED = b"question", b"answer", b"declined"
+# No frame above this holds a signal: it need not be opened, nor kept until it is looked at.
 MAX_FRAME = OVERHEAD + 3 * PER_MESSAGE + len(QUESTION) + ID_BYTES + MAX_SIGNAL
 
 
@@ -56,12 +57,6 @@ def check_size(data: bytes) -> bytes:
     return data
 
 
-def check_frame_size(frame: bytes) -> None:
-    """Return if a frame of this size can be a signal. Raises FrameInvalid."""
-    if len(frame) > MAX_FRAME:
-        raise FrameInvalid("a signal that is larger than one may be")
-
-
 def check_fresh(content: Content, now: float, who: str) -> None:
     """Return if the signal was sent about `now`, in Unix seconds, by its sender's clock. Raises SignalStale."""
     age = now - content.sent_at / 1000
@@ -72,15 +67,19 @@ def check_fresh(content: Content, now: float, who: str) -> None:
 
 def read_signal(content: Content) -> bytes:
     """The data of a signal to all. Raises FrameInvalid."""
-    if len(content.messages) != 1:
-        raise FrameInvalid("a signal that is not one part")
-    return content.messages[0]
+    match content.messages:
+        case (data,) if len(data) <= MAX_SIGNAL:
+            return data
+        case _:
+            raise FrameInvalid("a signal that is larger than one may be, or not one part")
 
 
 def read_directed(content: Content) -> Directed:
     """What a signal to one member says. Raises FrameInvalid."""
     match content.messages:
-        case (b"question" | b"answer" | b"declined" as kind, id_, data) if len(id_) == ID_BYTES:
+        case (b"question" | b"answer" | b"declined" as kind, id_, data) if (
+            len(id_) == ID_BYTES and len(data) <= MAX_SIGNAL
+        ):
             return Directed(kind, id_, data)
         case _:
             raise FrameInvalid("a signal to one member that is neither question nor answer")
@@ -88,4 +87,10 @@ def read_directed(content: Content) -> Directed:
 
 def addressee(subject: str) -> str:
     """To whom a signal on `subject` went: `all` or a user. Whoever takes it for that checks the whole subject."""
-    return subject.rpartition(".")[2] or ALL
+    return subject.rpartition(".")[2]
+
+
+def check_addressee(to: str, user: str) -> None:
+    """Return if what is meant for `to` is for `user` to hear. Raises FrameInvalid."""
+    if to not in {ALL, user}:
+        raise FrameInvalid("a signal to somebody else, shown here")

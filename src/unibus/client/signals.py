@@ -1,7 +1,7 @@
 """What is not stored in a room: signals to all, questions to one member, answers. Opened, judged and handed out.
 
-The same key, signature and rules as for messages, under a purpose of their own that binds the addressee. And because the
-bus keeps no order or past of them: a signal is fresh, was not heard before, and its sender may write *now*.
+The same key, signature and rules as for messages, under a purpose of their own that binds the addressee. And because
+the bus keeps no order or past of them: a signal is fresh, was not heard before, and its sender may write *now*.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from unibus.client.signal_rules import (
     Directed,
     Signal,
     addressee,
+    check_addressee,
     check_fresh,
     check_size,
     read_directed,
@@ -89,8 +90,7 @@ class Signals:
     @property
     def dropped(self) -> int:
         """How many signals and questions were lost here because nobody took them fast enough."""
-        waiting = (self._hearing.inbox, *self._signals, *self._questions)
-        return self._dropped + sum(queue.dropped for queue in waiting)
+        return self._dropped + self._hearing.inbox.dropped + sum(queue.dropped for queue in self._listeners)
 
     async def signal(self, data: bytes) -> None:
         """Send `data` to whoever listens now. Raises TooLarge, Forbidden, NotFound, BusUnavailable."""
@@ -114,7 +114,7 @@ class Signals:
                 raise Unanswered(f"{handle} did not answer within {deadline:g} s") from error
 
     async def listen(self, *, write: bool) -> None:
-        """Return as soon as signals come in, over a connection that may write if told so. Raises what stands against it."""
+        """Return once signals come in, with `write` over a connection that may also send. Raises as `Room.ask`."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._handle_all(), name=f"signals heard in {self._room.id}")
         if write:
@@ -137,7 +137,7 @@ class Signals:
     def end(self, error: UnibusError) -> None:
         """Nothing more comes or goes: who listens and who asks hear why."""
         self.sealer.doubt = True
-        for queue in (*self._signals, *self._questions):
+        for queue in self._listeners:
             queue.end(error)
         self._book.fail(error)
 
@@ -148,6 +148,10 @@ class Signals:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         self.end(BusUnavailable("the connection to the bus is closed"))
+
+    @property
+    def _listeners(self) -> list[Newest[Signal] | Newest[Question]]:
+        return [*self._signals, *self._questions]
 
     @contextmanager
     def _listening(self, listeners: dict[Newest[T], Report], report: Report) -> Generator[Newest[T], None, None]:
@@ -204,6 +208,7 @@ class Signals:
             if sender == self._bus.user:
                 return
             check_publisher(msg.subject, room_signals(self._room.id, sender, to))
+            check_addressee(to, self._bus.user)
             content = await self._opener.unseal(msg.data, envelope, signal_purpose(to))
         except (FrameInvalid, SealedKeyMissing, SealedKeyInvalid) as error:
             self._report(sender, error)

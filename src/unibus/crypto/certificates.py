@@ -56,7 +56,9 @@ def read_pair(chain: bytes, key: bytes, now: float) -> Pair:
     try:
         leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound as error:
-        raise InvalidInput("the certificate names no host (subject alternative name): no client would take it") from error
+        raise InvalidInput(
+            "the certificate names no host (subject alternative name): no client would take it"
+        ) from error
     shown = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     pem = b"".join(found.public_bytes(Encoding.PEM) for found in certificates)
     return Pair(pem + shown, leaf.public_bytes(Encoding.PEM), int(expires.timestamp()))
@@ -68,7 +70,7 @@ def read_authorities(pem: bytes) -> bytes:
 
 
 def own_pair(name: str, seed: bytes, now: float) -> Pair:
-    """A client certificate that stands for nothing but itself, from 32 random bytes: for whoever is told to trust it."""
+    """A client certificate, made from 32 random bytes, that vouches for nothing but itself."""
     key = Ed25519PrivateKey.from_private_bytes(seed)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     begins = datetime.fromtimestamp(now, UTC)

@@ -41,21 +41,35 @@ def main(**given: object) -> None:
 
 
 async def run(options: Options) -> int:
-    """Run one node until SIGTERM or SIGINT (0), or until a part of it fails for good (70, sysexits' EX_SOFTWARE)."""
+    """Run one node until SIGTERM or SIGINT (0), or until a part of it fails for good (70, sysexits' EX_SOFTWARE).
+
+    SIGHUP renews its certificate meanwhile.
+    """
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
+    hangups = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, hangups.set)
     async with Node(options) as node:
         for line in greeting(options, node.http_port, node.bus.client_port, founded=node.founded, program=_program()):
             click.echo(line)
         node.failed.add_done_callback(lambda _: asked.set())
+        renewing = asyncio.create_task(_renew_at(hangups, node), name="certificate renewal")
         await asked.wait()
+        renewing.cancel()
         if node.failed.done():
             log.critical("a part of the node failed", exc_info=node.failed.exception())
             return 70
         log.info("stopping")
     return 0
+
+
+async def _renew_at(hangups: asyncio.Event, node: Node) -> None:
+    while True:
+        await hangups.wait()
+        hangups.clear()
+        await node.renew_certificate()
 
 
 def greeting(options: Options, http_port: int, nats_port: int, *, founded: bool, program: str) -> list[str]:
@@ -68,7 +82,8 @@ def greeting(options: Options, http_port: int, nats_port: int, *, founded: bool,
     ]
     if not founded:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(options.http_host, options.http_host)  # noqa: S104 - compared, not bound
-        url = f"http://[{host}]:{http_port}" if ":" in host else f"http://{host}:{http_port}"
+        scheme = "http" if options.tls is None else "https"
+        url = f"{scheme}://[{host}]:{http_port}" if ":" in host else f"{scheme}://{host}:{http_port}"
         command = [program, *(["--url", url] if url != "http://127.0.0.1:8470" else []), "init", "YOUR-HANDLE"]
         if options.data_dir != Path("local_files"):
             command += ["--token-file", str(options.data_dir / TOKEN)]

@@ -4,6 +4,7 @@ Starts from the inside out and stops from the outside in, so that nothing is ask
 """
 
 import asyncio
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -19,8 +20,9 @@ from unibus.bus.options import BusAuth, BusOptions
 from unibus.bus.plane import BusPlane
 from unibus.daemon.data_dir import BACKUP, BLOBS, STORE, DataDir
 from unibus.daemon.options import Options
+from unibus.daemon.tls import Certificates
 from unibus.errors import InviteUnknown, NotAUser, StartRefused, StorageUnavailable, UnibusError
-from unibus.http.api import Api
+from unibus.http.api import Api, NatsPlace
 from unibus.http.audit import AuditApi, audit_middleware
 from unibus.http.auth import Authenticator
 from unibus.http.backup import BackupApi
@@ -55,12 +57,16 @@ class Node:
         self._options = options
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
+        self._certificates: Certificates | None = None
         self._started = time.monotonic()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done with an exception when a part that must not end has ended; the process should then end too."""
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
+            if self._options.tls is not None:
+                found = Certificates(self._options.tls, log, clock=time.time, random=os.urandom)
+                self._certificates = stack.enter_context(found)
             self.data_dir = stack.enter_context(DataDir(self._options.data_dir))
             self.store: Store = await self._open_store(stack)
             self.books = Books(self.store)
@@ -137,6 +143,7 @@ class Node:
 
     def _bus_options(self) -> BusOptions:
         options = self._options
+        ws_host, ws_port = options.ws_bind or (None, 0)
         return BusOptions(
             data_dir=options.data_dir,
             host=options.nats_host,
@@ -144,6 +151,9 @@ class Node:
             mode=BusAuth(options.bus_auth),
             binary=options.nats_server,
             node=options.node_name,
+            tls=self._certificates.bus if self._certificates else None,
+            ws_host=ws_host,
+            ws_port=ws_port,
         )
 
     def _bootstrap(self) -> str | None:
@@ -179,7 +189,7 @@ class Node:
         limiter = Limiter(limits, time.monotonic)
         users = authenticator(self.books.directory.active, NotAUser)
         invited = authenticator(reading.is_invite, InviteUnknown)
-        api = Api(users, invited, membership, reading, gate, lambda: (None, self.bus.client_port), time.time, limits)
+        api = Api(users, invited, membership, reading, gate, self._nats_place, time.time, limits)
         metrics = Metrics(self._gauges())
         self._own(asyncio.create_task(watch_loop(metrics.loop_lag.set), name="loop watch"))
         held = metrics.held
@@ -204,10 +214,23 @@ class Node:
         stack.push_async_callback(runner.cleanup)
         host, port = self._options.http_host, self._options.http_port
         try:
-            await Site(runner, host, port, log=log, limits=limits).start()
+            context = self._certificates.http if self._certificates else None
+            await Site(runner, host, port, log=log, limits=limits, tls=context).start()
         except OSError as error:
             raise StartRefused(f"cannot listen on --http-bind {host}:{port}: {error.strerror}") from error
         self.http_port: int = runner.addresses[0][1]
+        if self._certificates is not None:
+            await self._certificates.look(host, self.http_port)
+
+    def _nats_place(self) -> NatsPlace:
+        return NatsPlace(None, self.bus.client_port, self._certificates is not None, self.bus.websocket_port)
+
+    async def renew_certificate(self) -> None:
+        """Take up a certificate that was renewed on disk, on both planes; connections stay. What fails is logged."""
+        if self._certificates is None:
+            log.info("nothing to renew: there is no certificate")
+            return
+        await self._certificates.renew(self._options.http_host, self.http_port, self.bus.renew_certificate)
 
     def _gauges(self) -> dict[str, tuple[str, Callable[[], float]]]:
         directory = self.books.directory
@@ -234,6 +257,8 @@ class Node:
             bus_auth=self._options.bus_auth,
             store=store,
             bus=self.bus.status(),
+            tls=self._certificates.status() if self._certificates else None,
+            now=time.time(),
         )
 
     def _own(self, task: asyncio.Task[None]) -> None:

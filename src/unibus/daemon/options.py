@@ -11,11 +11,12 @@ from typing import Any
 
 import click
 
+from unibus.daemon.tls import TlsFiles
 from unibus.errors import StartRefused
 from unibus.http.limits import Limits
 from unibus.services.blob_quota import BlobLimits
 
-RATE_PER_USER, RATE_PER_ADDRESS, MAX_CONNECTIONS = 200, 500, 500
+_LIMITS = Limits()
 BLOB_MAX, BLOB_QUOTA_USER, BLOB_QUOTA_TOTAL = "10G", "10G", "100G"
 _SIZE = re.compile(r"([0-9]{1,12})([KMGT]?)")
 
@@ -34,6 +35,8 @@ class Options:
     node_name: str
     blobs: BlobLimits = field(default_factory=BlobLimits)
     limits: Limits = field(default_factory=Limits)
+    tls: TlsFiles | None = None
+    ws_bind: tuple[str, int] | None = None
 
 
 def parse_size(text: str, flag: str) -> int:
@@ -66,9 +69,13 @@ def check(
     blob_max: str = BLOB_MAX,
     blob_quota_user: str = BLOB_QUOTA_USER,
     blob_quota_total: str = BLOB_QUOTA_TOTAL,
-    rate_per_user: int = RATE_PER_USER,
-    rate_per_address: int = RATE_PER_ADDRESS,
-    max_connections: int = MAX_CONNECTIONS,
+    rate_per_user: int = _LIMITS.rate_per_user,
+    rate_per_address: int = _LIMITS.rate_per_address,
+    max_connections: int = _LIMITS.connections,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    tls_ca: Path | None = None,
+    nats_ws_bind: str | None = None,
 ) -> Options:
     """The options behind the flags. Raises StartRefused, naming what to change."""
     if store != "sqlite":
@@ -84,8 +91,29 @@ def check(
     )
     limits = Limits(connections=max_connections, rate_per_user=rate_per_user, rate_per_address=rate_per_address)
     return Options(
-        http_host, http_port, nats_host, nats_port, data_dir, bus_auth, nats_server, node_name, blobs, limits
+        http_host,
+        http_port,
+        nats_host,
+        nats_port,
+        data_dir,
+        bus_auth,
+        nats_server,
+        node_name,
+        blobs,
+        limits,
+        _tls(tls_cert, tls_key, tls_ca),
+        parse_bind(nats_ws_bind, "--nats-ws-bind") if nats_ws_bind else None,
     )
+
+
+def _tls(chain: Path | None, key: Path | None, authorities: Path | None) -> TlsFiles | None:
+    if chain is not None and key is not None:
+        return TlsFiles(chain, key, authorities)
+    if chain is not None or key is not None:
+        raise StartRefused("--tls-cert and --tls-key go together: name both")
+    if authorities is not None:
+        raise StartRefused("--tls-ca asks clients for certificates over TLS: name --tls-cert and --tls-key too")
+    return None
 
 
 def flags(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -121,24 +149,36 @@ def flags(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="another nats-server binary than the one installed with unibus",
             ),
             click.option("--node-name", default="unibus", help="this node's name, shown in /healthz"),
+            click.option(
+                "--tls-cert", type=click.Path(path_type=Path), help="certificate chain in pem: TLS on all listeners"
+            ),
+            click.option("--tls-key", type=click.Path(path_type=Path), help="its private key, for your eyes only"),
+            click.option(
+                "--tls-ca",
+                type=click.Path(path_type=Path),
+                help="authorities in pem: all clients then need a certificate of theirs",
+            ),
+            click.option(
+                "--nats-ws-bind", metavar="HOST:PORT", help="NATS over WebSockets too, for browsers and firewalls"
+            ),
             click.option("--blob-max", default=BLOB_MAX, metavar="SIZE", help="the largest blob; K, M, G, T are 1024s"),
             click.option("--blob-quota-user", default=BLOB_QUOTA_USER, metavar="SIZE", help="all blobs of one user"),
             click.option("--blob-quota-total", default=BLOB_QUOTA_TOTAL, metavar="SIZE", help="all blobs"),
             click.option(
                 "--rate-per-user",
-                default=RATE_PER_USER,
+                default=_LIMITS.rate_per_user,
                 type=click.IntRange(min=0),
                 help="HTTP requests a second of one user; ten times as many at once; 0: any number",
             ),
             click.option(
                 "--rate-per-address",
-                default=RATE_PER_ADDRESS,
+                default=_LIMITS.rate_per_address,
                 type=click.IntRange(min=0),
                 help="the same for one address, loopback excepted; 0 behind a proxy on another host",
             ),
             click.option(
                 "--max-connections",
-                default=MAX_CONNECTIONS,
+                default=_LIMITS.connections,
                 type=click.IntRange(min=1),
                 help="HTTP connections at once",
             ),

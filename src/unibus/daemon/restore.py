@@ -27,7 +27,7 @@ from unibus.services.audit import Audit
 from unibus.services.ports import StreamState
 from unibus.services.restores import note_restore
 from unibus.services.unpacking import Archive, Manifest
-from unibus.services.verifying import Verified, verify_blob, verify_records, verify_subjects
+from unibus.services.verifying import Verified, verify_blob, verify_records
 from unibus.store.blob_files import FileBlobs
 from unibus.store.blob_port import Place
 from unibus.store.files import sync_tree
@@ -195,10 +195,9 @@ class _Restore:
                     options = BusOptions(self._work, port=0, binary=nats_server, node=header.node)
                     state = StreamState(part.messages, part.bytes, part.first, part.last)
                     try:
-                        subjects = await restore_stream(options, self._work / STREAM, state, secrets.token_bytes, _LOG)
+                        await restore_stream(options, self._work / STREAM, state, secrets.token_bytes, _LOG)
                     except BusUnavailable as error:
                         raise StorageUnavailable(f"the messages cannot be restored: {error.message}") from error
-                    verify_subjects(subjects, verified)
                 case StoredBlob():
                     blobs += 1
         return messages, blobs

@@ -1,6 +1,7 @@
 """The operations of the control plane, `/v1`: each authenticates, calls one service, answers. Decides nothing."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 from aiohttp import web
@@ -94,6 +95,16 @@ def _records(page: LogPage) -> web.Response:
     return answer(RecordsPage(records=[raw.decode("ascii") for raw in page.records], head=_head(page.head)))
 
 
+@dataclass(frozen=True, slots=True)
+class NatsPlace:
+    """Where the data plane listens: `host` None is the host that the client has asked, `ws_port` is for WebSockets."""
+
+    host: str | None
+    port: int
+    tls: bool = False
+    ws_port: int | None = None
+
+
 class Api:
     """The handlers, over the services they call.
 
@@ -108,7 +119,7 @@ class Api:
         membership: Membership,
         reading: Reading,
         gate: Gate,
-        nats: Callable[[], tuple[str | None, int]],
+        nats: Callable[[], NatsPlace],
         clock: Callable[[], float],
         limits: Limits | None = None,
     ) -> None:
@@ -198,13 +209,15 @@ class Api:
         For anybody: a client compares the bus's id with the one that it was told before it believes anything.
         """
         genesis = await self._reading.genesis()
-        host, port = self._nats()
+        nats = self._nats()
         return answer(
             BusView(
                 bus=self._reading.bus_id(),
                 genesis=genesis.decode("ascii") if genesis else None,
-                nats_host=host,
-                nats_port=port,
+                nats_host=nats.host,
+                nats_port=nats.port,
+                nats_tls=nats.tls,
+                nats_ws_port=nats.ws_port,
             )
         )
 

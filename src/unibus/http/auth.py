@@ -132,7 +132,7 @@ class Authenticator:
         httpsig.check_fresh(signed.created, now)
         if now <= self._floor:
             left = math.ceil(self._floor - now) + 1
-            raise JustRestored(f"the bus was restored a moment ago: ask again in {left} s", retry_after=left)
+            raise JustRestored(f"the bus was restored a moment ago: ask again in {left} s", retry_after=float(left))
         if signed.created <= self._floor:
             raise SignatureStale(
                 "the request was signed before the bus was restored: sign it again", server_time=int(now)

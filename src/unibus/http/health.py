@@ -6,10 +6,12 @@ was read back. Ready means that there is no reason not to be; live means that th
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
+from unibus.crypto.certificates import EXPIRES_SOON
 from unibus.http.operations import Answer, Asker, Operation
 from unibus.model.wire import HealthView
 
@@ -25,9 +27,18 @@ def health(
     bus_auth: str,
     store: Mapping[str, Any],
     bus: Mapping[str, Any],
+    tls: Mapping[str, Any] | None = None,
+    now: float = 0.0,
 ) -> dict[str, Any]:
-    """The posture, and `status` (`ok` or `degraded`) with its `reasons`. `uptime` is in seconds."""
-    reasons = list(store.get("reasons", ()))
+    """The posture, and `status` (`ok` or `degraded`) with its `reasons`. `uptime` is in seconds, `now` in Unix seconds.
+
+    `tls` is what a handshake with the control plane has shown: `version`, `expires` (Unix seconds) and `reasons`.
+    """
+    reasons = [*store.get("reasons", ()), *(tls or {}).get("reasons", ())]
+    ends = [end for end in ((tls or {}).get("expires"), bus.get("tls_until")) if end is not None]
+    if ends and min(ends) - now < EXPIRES_SOON:
+        state = "expires" if min(ends) > now else "has expired"
+        reasons.append(f"the certificate {state} on {_day(min(ends))}: renew it, then send the daemon SIGHUP")
     if not store.get("durable"):
         reasons.append("the store does not keep what it acknowledged through a power cut")
     if not bus.get("ready"):
@@ -43,7 +54,8 @@ def health(
         "founded": founded,
         "bus_auth": bus_auth,
         "acl": bus_auth == "enforce",
-        "tls": False,
+        "tls": tls is not None and tls["version"] is not None and bool(bus.get("tls")),
+        "tls_expires": _day(min(ends)) if ends else None,
         "route_tls": None,
         "store": {key: value for key, value in store.items() if key != "reasons"},
         "bus": dict(bus),
@@ -75,6 +87,10 @@ def health_operations(look: Look) -> list[Operation]:
         Operation("GET", "/readyz", readyz, Asker.ANYBODY, [ready, not_ready], head=True),
         Operation("GET", "/livez", livez, Asker.ANYBODY, [Answer(200, "`live`", "text/plain")], head=True),
     ]
+
+
+def _day(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _answer(status: int, text: str, kind: str) -> web.Response:

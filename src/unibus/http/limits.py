@@ -17,7 +17,6 @@ class Limits:
     target: int = 4096  # the request's address without scheme and host
     header: int = 8192  # a header's name or value
     headers: int = 64
-    small_body: int = 8192  # what holds no record
     record_body: int = 131_072
     sealed_body: int = 32 * 2**20  # sealed keys of 10,000 members and room to spare
     body_seconds: float = 30.0  # a whole body; parts of blobs have more, by their size

@@ -6,6 +6,7 @@ anything about a request that a handler gets to see.
 """
 
 import asyncio
+import ssl
 from collections import Counter
 
 import structlog
@@ -16,6 +17,8 @@ from unibus.errors import HeadersTooLarge, TargetTooLong
 from unibus.http.limits import Limits
 from unibus.http.problems import plain_response, problem_response, refusal
 from unibus.http.rates import address_key
+
+HANDSHAKE_SECONDS = 5.0
 
 
 class Crowd:
@@ -129,9 +132,9 @@ class Connection(web.RequestHandler):
 
 
 class Site(web.BaseSite):
-    """Serves `runner` on `host` and `port` (0: any free one; `runner.addresses` tells which)."""
+    """Serves `runner` on `host` and `port` (0: any free one; `runner.addresses` tells which), over TLS with `tls`."""
 
-    __slots__ = ("_crowd", "_host", "_limits", "_log", "_port")
+    __slots__ = ("_crowd", "_host", "_limits", "_log", "_port", "_tls")
 
     def __init__(
         self,
@@ -141,14 +144,16 @@ class Site(web.BaseSite):
         *,
         log: structlog.stdlib.BoundLogger,
         limits: Limits,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         super().__init__(runner)
         self._host, self._port, self._log, self._limits = host, port, log, limits
         self._crowd = Crowd(limits.connections)
+        self._tls = tls
 
     @property
     def name(self) -> str:
-        return f"http://{self._host}:{self._port}"
+        return f"{'https' if self._tls else 'http'}://{self._host}:{self._port}"
 
     async def start(self) -> None:
         """Listen. Raises OSError if the address is taken or not this machine's."""
@@ -157,5 +162,10 @@ class Site(web.BaseSite):
         if server is None:
             raise RuntimeError("the runner must be set up before its site starts")
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(server, self._log, self._limits, self._crowd), self._host, self._port
+            lambda: Connection(server, self._log, self._limits, self._crowd),
+            self._host,
+            self._port,
+            ssl=self._tls,
+            # Whoever has not shaken hands is in no count yet, so it must not take long.
+            ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls else None,
         )

@@ -13,6 +13,7 @@ from unibus.crypto.encoding import load_json
 from unibus.errors import (
     BY_CODE,
     PROBLEM_PREFIX,
+    BackupInvalid,
     InvalidInput,
     KeyCustody,
     StartRefused,
@@ -28,7 +29,7 @@ MAX_DETAIL = 500
 """Characters of a detail that are shown to people."""
 
 _RESERVED = frozenset({"type", "title", "status", "detail", "instance"})
-_LOCAL = (Untrusted, KeyCustody, StartRefused, Unanswered, Unreachable)
+_LOCAL = (Untrusted, BackupInvalid, KeyCustody, StartRefused, Unanswered, Unreachable)
 _GATEWAY = frozenset({502, 503, 504})
 
 

@@ -26,13 +26,16 @@ class HeadView(Strict):
 class BusView(Strict):
     """What anybody may know of a bus: its id and first record (null before there is one), and where its NATS plane is.
 
-    `nats_port` is on the same host as the control plane unless `nats_host` says otherwise.
+    `nats_port` is on the same host as the control plane unless `nats_host` says otherwise; `nats_tls` says whether
+    it, and the WebSocket listener on `nats_ws_port` if there is one, speak TLS.
     """
 
     bus: Digest | None
     genesis: JwsText | None
     nats_host: str | None
     nats_port: Annotated[int, Field(ge=1, le=65535)]
+    nats_tls: bool
+    nats_ws_port: Annotated[int, Field(ge=1, le=65535)] | None
 
 
 class FoundRequest(Strict):
@@ -162,6 +165,7 @@ class HealthView(Strict):
     bus_auth: Literal["off", "warn", "enforce"]
     acl: bool
     tls: bool
+    tls_expires: str | None
     route_tls: bool | None
     store: dict[str, Any]
     bus: dict[str, Any]

@@ -99,6 +99,8 @@ class Backups:
 
     async def _put_aside(self) -> int:
         try:
+            # An earlier one may not have been able to remove its own.
+            await asyncio.to_thread(shutil.rmtree, self._work, ignore_errors=True)
             await asyncio.to_thread(self._work.mkdir, mode=0o700)
             return await self._copy()
         except OSError as error:

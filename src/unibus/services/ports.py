@@ -25,8 +25,8 @@ class BusPolicy(Protocol):
     async def admit(self, user: str, rooms: Sequence[str] | None) -> Grants:
         """The grants of a new connection of `user` that opens `rooms`, or all of its rooms if None.
 
-        Rooms named that the user is not in, or that are archived, are left out. Raises NotAUser, or LimitReached when there are
-        more rooms than one connection can carry (the message says how many, and to name the rooms it opens).
+        Rooms named that the user is not in, or that are archived, are left out. Raises NotAUser, or LimitReached when
+        there are more rooms than one connection can carry (the message says how many, and to name the rooms it opens).
         """
 
     async def may_read(self, user: str, room: str) -> None:

@@ -19,7 +19,8 @@ const MANIFEST = object({
   media_type: optional(text(/^/)),
 });
 
-const purpose = (id) => ({ label: "unibus blob manifest", about: [id] });
+/** A manifest is a frame of this purpose, about the blob of this id. */
+export const purpose = (id) => ({ label: "unibus blob manifest", about: [id] });
 const nonce = (number, last) => Buffer.concat([bigEndian(number, 11), Buffer.from([last ? 1 : 0])]);
 
 /** How many chunks a blob of that many bytes has; an empty one has one. */
@@ -37,18 +38,22 @@ export function sealBlob(key, data) {
   );
 }
 
-/** The bytes that were sealed, `size` of them; throws where any chunk is not in its place. */
-export function openBlob(key, sealed, size) {
-  const count = chunks(size);
-  if (sealed.length !== size + count * TAG) throw new Error("another size");
-  return Buffer.concat(
-    Array.from({ length: count }, (_, number) => {
-      const chunk = sealed.subarray(number * (CHUNK + TAG), (number + 1) * (CHUNK + TAG));
-      const cipher = createDecipheriv("aes-256-gcm", key, nonce(number, number === count - 1));
-      cipher.setAuthTag(chunk.subarray(-TAG));
-      return Buffer.concat([cipher.update(chunk.subarray(0, -TAG)), cipher.final()]);
-    }),
-  );
+/** The bytes that were sealed; `blob-invalid` where any chunk is not in its place, or none is the last. */
+export function openBlob(key, sealed) {
+  const count = Math.ceil(sealed.length / (CHUNK + TAG));
+  try {
+    if (count !== chunks(sealed.length - count * TAG)) throw new Error("no blob has this size");
+    return Buffer.concat(
+      Array.from({ length: count }, (_, number) => {
+        const chunk = sealed.subarray(number * (CHUNK + TAG), (number + 1) * (CHUNK + TAG));
+        const cipher = createDecipheriv("aes-256-gcm", key, nonce(number, number === count - 1));
+        cipher.setAuthTag(chunk.subarray(-TAG));
+        return Buffer.concat([cipher.update(chunk.subarray(0, -TAG)), cipher.final()]);
+      }),
+    );
+  } catch (error) {
+    throw new Refused("blob-invalid", `what came is not what was stored: ${error.message}`);
+  }
 }
 
 /** Store bytes in a room under a name; the blob's id. */
@@ -74,7 +79,7 @@ export async function getBlob(member, room, name) {
     const page = await member.requests.get(`/v1/rooms/${room.id}/blobs${after && `?after=${after}`}`);
     for (const view of page.blobs) {
       const told = await readManifest(member, room, view).catch(() => null); // one that lies hides no other
-      if (told?.name === name) return { handle: told.handle, data: await fetchBlob(member, room, view.id, told) };
+      if (told?.name === name) return { handle: told.handle, data: await fetchBlob(member, room, view.id, told.key) };
     }
     after = page.next;
   }
@@ -91,13 +96,9 @@ async function readManifest(member, room, { id, size, manifest }) {
   return { ...read, handle: member.logs.directory.users.get(believed.sender).handle };
 }
 
-async function fetchBlob(member, room, id, { key, size }) {
+async function fetchBlob(member, room, id, key) {
   const answer = await member.requests.send("GET", `/v1/rooms/${room.id}/blobs/${id}`);
   const sealed = Buffer.from(await answer.arrayBuffer());
-  try {
-    if (b64u(sha256(sealed)) !== id) throw new Error("another hash");
-    return openBlob(unb64u(key, 32), sealed, size);
-  } catch (error) {
-    throw new Refused("blob-invalid", `what came is not what was stored: ${error.message}`);
-  }
+  if (b64u(sha256(sealed)) !== id) throw new Refused("blob-invalid", "what came has another hash");
+  return openBlob(unb64u(key, 32), sealed);
 }

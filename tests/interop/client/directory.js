@@ -48,7 +48,7 @@ export class Directory {
     mustFollow(record, this.bus, this.head, "bus.create");
     const { body, signer, type } = record;
     if (type === "bus.create") {
-      must(record.hash === this.bus, "the directory of another bus", "wrong-bus");
+      must(record.hash === this.bus, "the directory of another bus", "log-forked");
       return this.#entering(record, "admin");
     }
     if (type === "user.join") return this.#joining(record);

@@ -3,11 +3,12 @@
  * Nothing here writes a secret anywhere. (docs/protocol.md, "Identities")
  */
 
+import { createHash } from "node:crypto";
 import { ed25519 } from "@noble/curves/ed25519.js";
 import { XWing } from "@noble/post-quantum/hybrid.js";
 import { KEM_MLKEM768_X25519 } from "@panva/hpke-noble";
 import { AEAD_AES_256_GCM, CipherSuite, KDF_HKDF_SHA256 } from "hpke";
-import { b64u, hkdf, Refused, unb64u } from "./encoding.js";
+import { b64u, hkdf, Refused, transcript, unb64u } from "./encoding.js";
 import { seedKey, userOf } from "./nkeys.js";
 import { any, exactly, object, user } from "./shapes.js";
 import { readJws, signingKey, signJws } from "./signing.js";
@@ -52,6 +53,15 @@ export async function readCard(card) {
   } catch (error) {
     throw new Refused("invalid-input", `not a card: ${error.message}`);
   }
+}
+
+/** What two people compare: twelve numbers of five digits. */
+export function fingerprint({ user, sealingKey }) {
+  const bytes = createHash("sha512")
+    .update(transcript("unibus fingerprint v1", user, SUITE, sealingKey))
+    .digest();
+  const numbers = Array.from({ length: 12 }, (_, index) => bytes.readUIntBE(5 * index, 5) % 100_000);
+  return numbers.map((number) => String(number).padStart(5, "0")).join(" ");
 }
 
 // FIPS 203 section 7.2: twelve bits each, and each below q. The stock library says that it checks this, and does not.

@@ -9,7 +9,7 @@ import { Directory } from "./directory.js";
 import { Room } from "./room.js";
 import { roomKeys } from "./roomkeys.js";
 
-const FORKED = ["head-conflict", "wrong-bus", "log-forked"]; // of a record: it is not the one that follows
+const FORKED = ["head-conflict", "log-forked"]; // of a record: it is not the one that follows
 
 export class Logs {
   /** `memory` keeps `heads`, log → `{seq, hash}`, and has `save`. */

@@ -27,6 +27,11 @@ export function readToken(token) {
   return { bus: b64u(both.subarray(0, 32)), seed: seedOf(both.subarray(32)), url: address };
 }
 
+/** What shows that the invite's holder lets this user join. */
+export function prove(bus, invite, user) {
+  return b64u(sign(invite.signing, transcript("unibus invite proof v1", bus, invite.user, user)));
+}
+
 /** Become a user with a new identity, kept in `file`; the member. The bus is the one that the token names. */
 export async function join(file, token, handle) {
   const { bus, seed, url } = readToken(token);
@@ -36,7 +41,7 @@ export async function join(file, token, handle) {
   await memory.save(); // before anybody knows of the identity, so that it cannot be lost once it is on the bus
   const requests = new Requests(url, invite, bus);
   const { head, handle: fixed } = await requests.get("/v1/join");
-  const proof = b64u(sign(invite.signing, transcript("unibus invite proof v1", bus, invite.user, identity.user)));
+  const proof = prove(bus, invite, identity.user);
   const body = { invite: invite.user, handle: fixed ?? handle, card: await cardOf(identity), proof };
   const last = { seq: head.sequence, hash: head.hash };
   const at = Math.floor(Date.now() / 1000);

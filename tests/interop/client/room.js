@@ -81,8 +81,15 @@ export class Room {
     must(!archived, "the room is archived");
     const roles = new Map(this.state.roles);
     const allowed = { "room.rotate": ["owner", "member"], "room.leave": ["owner", "member", "reader"] }[type];
-    must((allowed ?? ["owner"]).includes(roles.get(signer)), "the signer's role does not allow this", "forbidden");
     const otherOwner = (user) => [...roles].some(([one, role]) => one !== user && role === "owner" && onBus(one));
+    // Where the bus has lost every owner, a member may become one, and nothing else.
+    const orphaned = !otherOwner(null) && roles.get(signer) === "member";
+    const stepsIn = orphaned && type === "room.role" && body.user === signer && body.role === "owner";
+    must(
+      stepsIn || (allowed ?? ["owner"]).includes(roles.get(signer)),
+      "the signer's role does not allow this",
+      "forbidden",
+    );
     const begun = () => {
       this.#mustBegin(body.epoch, this.history);
       return [...roles.keys()].filter(onBus);

@@ -16,7 +16,7 @@ import pytest
 from tests.services.running import running
 from unibus.bus import callout_core, config, delivery_book
 from unibus.bus.permissions import permissions
-from unibus.client import judge
+from unibus.client import judge, signal_rules
 from unibus.crypto import frames, httpsig, jws, sealing
 from unibus.crypto.encoding import transcript
 from unibus.errors import BY_CODE, UnibusError
@@ -92,7 +92,9 @@ def test_optional_members_of_records_are_called_so() -> None:
 async def test_every_route_stands_in_the_table_of_routes_and_no_other(tmp_path: Path) -> None:
     async with running(tmp_path / "unibus.db") as node:
         users = Authenticator(node.store, bus_id=node.reading.bus_id, is_user=lambda _: False, clock=time.time)
-        served = api.Api(users, users, node.membership, node.reading, node.gate, lambda: api.NatsPlace(None, 4250), time.time)
+        served = api.Api(
+            users, users, node.membership, node.reading, node.gate, lambda: api.NatsPlace(None, 4250), time.time
+        )
         routes = [f"{route.method} {route.path}" for route in served.operations()]
     assert [row[0].strip("`") for row in rows("Routes") if row[0].startswith(("`GET", "`POST"))] == routes
 
@@ -113,29 +115,34 @@ def test_every_model_of_the_routes_is_told_with_its_members() -> None:
 def test_every_subject_is_told() -> None:
     makers = {name for name, function in inspect.getmembers(subjects, inspect.isfunction)}
     said = {
-        "room_messages": subjects.room_messages("<room>", "<user>"),
-        "delivery": subjects.delivery("<user>", "<token>"),
-        "control": subjects.control("<user>", subjects.DELIVER),
-        "events": subjects.events("<user>"),
-        "inbox_prefix": subjects.inbox_prefix("<user>") + ".>",
+        "room_messages": {subjects.room_messages("<room>", "<user>")},
+        "room_signals": {
+            subjects.room_signals("<room>", "<user>", "<to>"),
+            subjects.room_signals("<room>", "<sender>"),
+            subjects.room_signals("<room>", "<sender>", "<user>"),
+        },
+        "delivery": {subjects.delivery("<user>", "<token>")},
+        "control": {subjects.control("<user>", subjects.DELIVER)},
+        "events": {subjects.events("<user>")},
+        "inbox_prefix": {subjects.inbox_prefix("<user>") + ".>"},
     }
     assert set(said) == makers
-    assert {row[0].strip("`") for row in rows("The bus")} == {*said.values(), subjects.FLOW_CONTROL}
+    assert {row[0].strip("`") for row in rows("The bus")} == {subjects.FLOW_CONTROL}.union(*said.values())
 
 
 def test_the_table_of_subjects_is_what_a_connection_may_touch() -> None:
-    granted = permissions(Grants("<user>", ("<room>",)))
-    told = [(row[0].strip("`"), row[1], names(row[1])) for row in rows("The bus")]
-    assert {subject for subject, right, _ in told if right.startswith("publish")} == set(granted.publish)
-    subscribed = {(exact or {subject}).pop() for subject, right, exact in told if right.startswith("subscribe")}
-    assert subscribed == set(granted.subscribe)
+    granted = permissions(Grants("<user>", ("<room>",), ("<room>",)))
+    told = [(row[1], (names(row[1]) or names(row[0])).pop()) for row in rows("The bus")]
+    assert {subject for right, subject in told if right.startswith("publish")} == set(granted.publish)
+    assert {subject for right, subject in told if right.startswith("subscribe")} == set(granted.subscribe)
 
 
 def test_every_label_of_what_goes_over_the_wire_is_told() -> None:
     layers = (ROOT / "src" / "unibus" / layer for layer in ("crypto", "model"))
     source = "".join(path.read_text() for layer in layers for path in layer.rglob("*.py"))
     labels = set(re.findall(r'"(unibus [a-z ]+ v1)"', source))
-    labels |= {f"unibus {frames.MESSAGES.name} v1", f"unibus {frames.MESSAGES.name} key v1"}
+    for purpose in (frames.MESSAGES, frames.signal_purpose("all")):
+        labels |= {f"unibus {purpose.name}{part} v1" for part in ("", " key", " signature")}
     assert len(labels) > 5
     assert {label for label in labels if label not in PROTOCOL} == set()
 
@@ -183,7 +190,8 @@ def test_the_example_of_a_signed_request_is_that_of_the_vectors() -> None:
         ("signature's window", f"{httpsig.WINDOW} s either way"),
         ("frame", f"{frames.MAX_FRAME:,} bytes"),
         ("frames in a session", f"{frames.MAX_COUNTER:,}"),
-        ("rooms a connection writes into", f"{gate.ROOMS_A_CONNECTION}"),
+        ("rooms a connection carries", f"{gate.ROOMS_A_CONNECTION}"),
+        ("data of a signal, a question or an answer", f"{signal_rules.MAX_SIGNAL:,} bytes"),
         ("CONNECT line", f"{config.MAX_CONTROL_LINE:,} bytes"),
         ("deliveries of one user", f"{delivery_book.MOST_PER_USER:,}"),
         ("time to answer a callout, and so to connect", f"{config.AUTH_TIMEOUT} s"),
@@ -200,6 +208,9 @@ def test_limits_are_those_of_the_code(what: str, value: str) -> None:
         f"of {frames.OVERHEAD} to {frames.MAX_FRAME:,} bytes",
         f"less than {judge.REORDER} below the newest",
         f"{judge.SESSIONS_KEPT:,} last heard",
+        f"more than {signal_rules.FRESH_SECONDS} s from its hearer's clock",
+        f"a random id of {signal_rules.ID_BYTES} bytes",
+        *(f"`{word.decode()}`" for word in (signal_rules.QUESTION, signal_rules.ANSWER, signal_rules.DECLINED)),
         f"`{callout_core.ROOMS_PREFIX}<id>,<id>,…`",
         f"every {delivery_book.HEARTBEAT} s without frames",
         f"ends within {delivery_book.ABANDONED_AFTER} s",

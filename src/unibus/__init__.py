@@ -10,18 +10,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from unibus.client.bus import Bus, connect
     from unibus.client.messages import Message
+    from unibus.client.questions import Question
     from unibus.client.room import Room
+    from unibus.client.signal_rules import Signal
     from unibus.crypto.identity import Identity
     from unibus.errors import UnibusError
 
 __version__ = "0.1.0"
-__all__ = ["Bus", "Identity", "Message", "Room", "UnibusError", "__version__", "connect"]
+__all__ = ["Bus", "Identity", "Message", "Question", "Room", "Signal", "UnibusError", "__version__", "connect"]
 
 _HOMES = {
     "Bus": "unibus.client.bus",
     "Identity": "unibus.crypto.identity",
     "Message": "unibus.client.messages",
+    "Question": "unibus.client.questions",
     "Room": "unibus.client.room",
+    "Signal": "unibus.client.signal_rules",
     "UnibusError": "unibus.errors",
     "connect": "unibus.client.bus",
 }

@@ -9,6 +9,7 @@ from nacl.public import Box, PrivateKey, PublicKey
 
 from tests.bus.stage import Member, signed
 from unibus.bus import callout_core, natsjwt
+from unibus.bus.config import LOGIN
 from unibus.bus.keys import BusKeys
 from unibus.bus.permissions import EVERYTHING
 from unibus.crypto.encoding import b64u
@@ -133,7 +134,6 @@ def test_a_token_of_another_algorithm_is_refused() -> None:
         ({}, {"sig": "é"}, SignatureInvalid),
         ({}, {"sig": "A"}, SignatureInvalid),
         ({}, {"nkey": KEYS.issuer.public}, SignatureInvalid),
-        ({"type": "websocket"}, {}, SignatureInvalid),
         ({"type": "mqtt"}, {}, SignatureInvalid),
         ({"kind": "Leafnode"}, {}, SignatureInvalid),
     ],
@@ -172,11 +172,11 @@ def test_rooms_that_are_none_are_refused(token: str) -> None:
 
 def test_an_approval_is_bound_to_its_request_and_signed_twice() -> None:
     attempt = _read(_claims())
-    answer = callout_core.approval(attempt, ALICE.user, EVERYTHING, KEYS, NOW)
+    answer = callout_core.approval(attempt, EVERYTHING, KEYS, NOW)
     outer = natsjwt.read(answer.encode(), KEYS.issuer.public, kind="A")
     assert (outer["aud"], outer["sub"]) == (SERVER.public, attempt.one_time)
     inner = natsjwt.read(outer["nats"]["jwt"].encode(), KEYS.issuer.public, kind="A")  # type: ignore[index]  # JSON of a known form
-    assert (inner["aud"], inner["sub"], inner["name"]) == ("BUS", attempt.one_time, ALICE.user)
+    assert (inner["aud"], inner["sub"], inner["name"]) == ("BUS", attempt.one_time, LOGIN)
 
 
 def test_an_answer_opens_only_for_the_server_that_asked() -> None:

@@ -6,7 +6,9 @@ import secrets
 import pytest
 
 from tests.bus.stage import OTHER_ROOM, ROOM, Connection, Stage, eventually
+from unibus.bus.deliveries import MOST_AT_ONCE
 from unibus.bus.delivery_book import MOST_PER_USER
+from unibus.errors import BusUnavailable
 
 
 def _code(answer: dict[str, object]) -> object:
@@ -116,6 +118,21 @@ async def test_one_user_cannot_take_all_deliveries(stage: Stage) -> None:
         assert stage.plane.status()["deliveries"] == MOST_PER_USER + 1
         await stage.plane.withdraw(alice.user, ROOM)
         assert stage.plane.status()["deliveries"] == 1
+
+
+async def test_who_asks_when_too_many_do_is_told_to_ask_again(stage: Stage) -> None:
+    """After an outage all readers ask at once; those who come too late must not take it for the end."""
+    async with stage.connect(stage.member(ROOM)) as a, stage.connect(stage.member(ROOM)) as b:
+        while not stage.policy.asked.empty():
+            stage.policy.asked.get_nowait()
+        stage.policy.gate.clear()
+        asking = [asyncio.create_task(_open(a)) for _ in range(MOST_AT_ONCE)]
+        for _ in asking:
+            await stage.policy.asked.get()
+        assert _code(await _open(b)) == BusUnavailable.code
+        stage.policy.gate.set()
+        assert await asyncio.gather(*asking) == [{"after": 0}] * MOST_AT_ONCE
+        assert await _open(b) == {"after": 0}
 
 
 async def _open(connection: Connection) -> dict[str, object]:

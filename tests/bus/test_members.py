@@ -56,9 +56,9 @@ async def test_a_connection_opens_only_the_rooms_it_names(stage: Stage) -> None:
         assert "permissions violation for publish" in await a.refused()
 
 
-async def test_a_connection_may_name_two_thousand_rooms(stage: Stage) -> None:
+async def test_a_connection_may_carry_a_thousand_rooms(stage: Stage) -> None:
     alphabet = "abcdefghijklmnopqrstuvwxyz"
-    names = [f"{alphabet[n // 676 % 26]}{alphabet[n // 26 % 26]}{alphabet[n % 26]}".ljust(26, "a") for n in range(2000)]
+    names = [f"{alphabet[n // 676 % 26]}{alphabet[n // 26 % 26]}{alphabet[n % 26]}".ljust(26, "a") for n in range(1000)]
     alice = stage.member(*names)
     async with stage.connect(alice, rooms="rooms=" + ",".join(names)) as a:
         assert (await a.publish(names[-1]))["seq"] == 1

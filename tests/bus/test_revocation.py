@@ -34,10 +34,10 @@ async def test_cut_of_somebody_who_is_not_there_is_no_error(stage: Stage) -> Non
 
 
 async def test_withdraw_ends_the_delivery_without_a_leak(stage: Stage) -> None:
-    """A reader has no right to publish, so only its delivery goes; its connection and other rooms stay."""
+    """A connection that does not carry the room stays: of what it reads there, only the delivery goes."""
     alice, reader = stage.member(ROOM, OTHER_ROOM), stage.member()
     stage.policy.readers[reader.user] = {ROOM, OTHER_ROOM}
-    async with stage.connect(alice) as a, stage.connect(reader) as r:
+    async with stage.connect(alice) as a, stage.connect(reader, rooms=f"rooms={OTHER_ROOM}") as r:
         gone, kept = await r.read(ROOM), await r.read(OTHER_ROOM)
         await a.publish(ROOM, b"before")
         assert await gone.bodies(1) == [b"before"]

@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,20 @@ def test_what_is_no_backup_is_refused_in_a_line(ada: Person) -> None:
     assert "nowhere" not in names(ada.home)
     missing = ada.refused("restore", "no.backup", "--data-dir", "nowhere", status=2)
     assert "no.backup" in missing
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_restore_that_was_killed_can_be_done_again(ada: Person) -> None:
+    ada.does("backup", "killed.backup")
+    killed = ada.start("restore", "killed.backup", "--data-dir", "killed")
+    while not (ada.home / "killed" / "restoring" / "blobs").exists():
+        assert killed.poll() is None
+        time.sleep(0.001)
+    killed.kill()
+    ada.end(killed)
+    assert set(names(ada.home / "killed")) <= {"lock", "restoring"}
+    ada.does("restore", "killed.backup", "--data-dir", "killed")
+    assert names(ada.home / "killed") == ["blobs", "lock", "nats", "unibus.sqlite3"]
 
 
 @pytest.mark.usefixtures("filled")

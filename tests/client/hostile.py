@@ -4,6 +4,7 @@ Checks no signatures and keeps no rules. What it answers is what a test tells it
 """
 
 import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -26,6 +27,7 @@ class Server:
         self.world = world
         self.url = ""
         self.nats_port = 1
+        self.nats_tls = False
         self.page = 500
         self.answers: dict[str, Answer] = {}
         self.rooms: list[str] | None = None
@@ -53,7 +55,16 @@ class Server:
 
     def bus(self) -> web.Response:
         genesis = self.world.genesis.decode()
-        return shown(BusView(bus=self.world.bus, genesis=genesis, nats_host=None, nats_port=self.nats_port, nats_tls=False, nats_ws_port=None))
+        return shown(
+            BusView(
+                bus=self.world.bus,
+                genesis=genesis,
+                nats_host=None,
+                nats_port=self.nats_port,
+                nats_tls=self.nats_tls,
+                nats_ws_port=None,
+            )
+        )
 
     def records(self, log: str, request: web.Request) -> web.Response:
         records, after = self.world.logs[log], int(request.query["after"])
@@ -83,16 +94,16 @@ def always(status: int, body: bytes = b"", **headers: str) -> Answer:
 
 
 @asynccontextmanager
-async def serving(world: World) -> AsyncIterator[Server]:
-    """Serve `world` on a free port."""
+async def serving(world: World, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+    """Serve `world` on a free port, over TLS with `tls`."""
     server = Server(world)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        server.url = f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
         yield server
     finally:
         await runner.cleanup()

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp import web
 
 from tests.builders import identity, user
 from tests.client.hostile import Server, always
@@ -168,3 +169,20 @@ async def test_a_member_who_seals_something_else_spoils_one_epoch_only(
     assert await keyring.key(world.rooms[plans], 4) == world.keys[plans, 4]
     assert type(await refused(keyring, world, plans, 3)) is SealedKeyInvalid
     assert await keyring.key(world.rooms[plans], 1) == world.keys[plans, 1]
+
+
+async def test_the_current_key_is_that_of_the_epoch_which_began_meanwhile(
+    server: Server, keyring: Keyring, plans: str
+) -> None:
+    world = server.world
+    left = [1]
+
+    async def answer(request: web.Request) -> web.Response:
+        page = server.keys(room_log(plans), request)
+        while left:
+            left.pop()
+            world.rotate(plans)
+        return page
+
+    server.answers[f"/v1/rooms/{plans}/keys"] = answer
+    assert await keyring.current(world.rooms[plans]) == world.key(plans)

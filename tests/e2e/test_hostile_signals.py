@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -202,7 +202,11 @@ async def test_the_rules_of_messages_hold_for_heads_and_epochs(scene: Scene) -> 
 
 async def test_an_answer_counts_from_who_was_asked_alone(scene: Scene) -> None:
     wire = await scene.overhear(room_signals(scene.plans.id, user("ada"), "*"))
-    async with answering(scene.bobs, silent=True) as asked, hearing(scene.plans) as at_ada:
+    questions = scene.bobs.questions()
+    async with aclosing(questions), hearing(scene.plans) as at_ada:
+        heard = asyncio.ensure_future(anext(questions))
+        await asyncio.sleep(0)
+        await scene.bobs.listen()
         asking = asyncio.create_task(scene.plans.ask("bob", "the code?", deadline=WAIT))
         question = await wire.get()
         key = await scene.ada.keyring.key(scene.plans.state, 1)
@@ -223,8 +227,7 @@ async def test_an_answer_counts_from_who_was_asked_alone(scene: Scene) -> None:
             await scene.put(await scene.sealed(*parts, by="bob", purpose=for_ada), by="bob", to=user("ada"))
         assert isinstance((await at_ada.refusal()).error, FrameInvalid)
         assert not asking.done()
-        # Bob heard the question before Ada heard anything that was put on the wire after it.
-        await asked[0].answer("4711")
+        await (await heard).answer("4711")
         assert await asking == b"4711"
 
 

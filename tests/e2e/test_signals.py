@@ -8,12 +8,13 @@ import pytest
 
 from tests.builders import user
 from tests.support.people import WAIT, Place, tail
+from tests.support.processes import kill_nats_server
 from unibus import Room
 from unibus.client.messages import Refusal
 from unibus.client.questions import Question
 from unibus.client.signal_rules import MAX_SIGNAL, Signal
 from unibus.daemon.node import Node
-from unibus.errors import Declined, Forbidden, InvalidInput, NobodyThere, NotFound, TooLarge, Unanswered
+from unibus.errors import Declined, Forbidden, InvalidInput, NobodyThere, NotAUser, NotFound, TooLarge, Unanswered
 
 
 class Ear:
@@ -248,6 +249,11 @@ async def test_who_becomes_a_reader_hears_on_and_says_nothing(node: tuple[Node, 
                 await plans.signal("listen")
                 await asyncio.sleep(0.02)
             assert (await at_bob.next()).text == "listen"
+            await plans.set_role("bob", "member")
+            assert (await bobs.send("I may speak again")).offset == 0
+            async with hearing(plans) as at_ada:
+                await bobs.signal("back")
+                assert (await at_ada.next()).text == "back"
 
 
 async def test_an_archived_room_carries_no_signals(node: tuple[Node, Place]) -> None:
@@ -261,3 +267,41 @@ async def test_an_archived_room_carries_no_signals(node: tuple[Node, Place]) -> 
             assert isinstance(await at_bob.end(), Forbidden)
         with pytest.raises(Forbidden, match="archived"):
             await plans.signal("anybody?")
+
+
+async def test_revocation_ends_hearing_and_asking(node: tuple[Node, Place]) -> None:
+    _, place = node
+    await place.found("bob")
+    async with asyncio.timeout(WAIT), place.enter("ada") as ada, place.enter("bob") as bob:
+        plans = await ada.create_room("plans")
+        await plans.add("bob")
+        bobs = await bob.room("plans")
+        async with hearing(bobs) as at_bob, answering(plans, silent=True) as asked:
+            asking = asyncio.create_task(bobs.ask("ada", "may I stay?", deadline=WAIT))
+            async with hearing(plans) as at_ada:
+                while not asked:
+                    await bobs.signal("asked?")
+                    await at_ada.next()
+            await ada.revoke("bob")
+            assert isinstance(await at_bob.end(), NotAUser)
+            with pytest.raises(NotAUser):
+                await asking
+
+
+async def test_hearing_goes_on_after_the_bus_was_killed(node: tuple[Node, Place]) -> None:
+    _, place = node
+    await place.found("bob")
+    async with asyncio.timeout(WAIT), place.enter("ada") as ada, place.enter("bob") as bob:
+        plans = await ada.create_room("plans")
+        await plans.add("bob")
+        bobs = await bob.room("plans")
+        async with hearing(bobs) as at_bob, answering(bobs):
+            await plans.signal("before")
+            assert (await at_bob.next()).text == "before"
+            lost = await bob.link.connection()
+            kill_nats_server(place.data_dir)
+            await lost.gone.wait()
+            await bobs.listen()
+            await plans.signal("after")
+            assert (await at_bob.next()).text == "after"
+            assert await plans.ask("bob", "still here?", deadline=WAIT) == b"STILL HERE?"

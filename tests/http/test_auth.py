@@ -106,6 +106,46 @@ async def test_of_many_at_once_one_works(bus: Bus) -> None:
     assert sorted(answer.status for answer in answers if answer) == [200] + [401] * 19
 
 
+async def test_one_user_cannot_fill_the_memory_with_bodies_that_never_end() -> None:
+    """One signature begins any number of bodies, for a nonce is claimed after its body: so their bytes are bounded."""
+    begun = asyncio.Event()
+    authenticator = Authenticator(
+        Claimed(),
+        bus_id=lambda: BUS,
+        is_user=lambda _: True,
+        clock=lambda: NOW,
+        pace=lambda _: begun.set(),
+        held_bodies=8,
+    )
+
+    async def thing(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"user": (await authenticator.authenticate(request, LIMIT)).user})
+
+    async with serving([web.route("*", "/{tail:.*}", thing)]) as server:
+        whole = request(server.host, POST, {}, same)
+        chunked = request(
+            server.host, POST, {}, lambda sent: [*without("Content-Length")(sent), ("Transfer-Encoding", "chunked")]
+        )
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(whole[:-1])
+        await begun.wait()
+        for again in (whole, chunked):
+            answer = await server.send(again)
+            assert answer is not None
+            assert (answer.status, answer.problem) == (429, "rate-limited")
+        other = await server.send(request(server.host, {**POST, "key": BOB}, {}, same))
+        assert other is not None
+        assert other.members == {"user": BOB.public}
+        writer.write(whole[-1:])
+        first = await read_answer(reader)
+        writer.close()
+        assert first is not None
+        assert first.members == {"user": ALICE.public}
+        free = await server.send(request(server.host, {**POST, "nonce": "n" * 21 + "A"}, {}, same))
+        assert free is not None
+        assert free.status == 200
+
+
 async def test_a_nonce_belongs_to_its_user(bus: Bus) -> None:
     for key in (ALICE, BOB):
         answer = await bus.ask({"key": key}, {}, same)

@@ -1,6 +1,5 @@
-"""Where Node.js is, these tests run; where it is not, the summary says that they did not, in so many words."""
+"""What the tests of the JavaScript client stand on. Where there is no Node.js, they are not collected."""
 
-import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
@@ -8,32 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.program import HERE, NEEDED, Client, start
+from tests.interop.machine import node_is_here
+from tests.interop.program import HERE, Client, start
 from tests.support.daemon import Daemon, spawn
 from tests.support.people import Place
 from tests.support.processes import no_nats_server
 
-
-def node_is_here() -> bool:
-    """Whether this machine has npm, and a Node.js that is new enough for the client's libraries."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        return False
-    told = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
-    version = tuple(int(number) for number in re.findall(r"\d+", told))
-    return version >= NEEDED
-
-
-NODE = node_is_here()
-collect_ignore = [] if NODE else ["test_javascript.py"]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what was left out."""
-    if not NODE:
-        wanted = ".".join(map(str, NEEDED))
-        terminalreporter.section("not run")
-        terminalreporter.line(f"tests/interop/test_javascript.py: needs npm and Node.js {wanted} or newer on the path")
+collect_ignore = [] if node_is_here() else ["test_javascript.py"]  # tests/conftest.py says so in the summary
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,6 @@ from typing import Any
 from tests.support.people import WAIT
 
 HERE = Path(__file__).parent
-NEEDED = (20, 19)
-"""The Node.js version that the client's libraries ask for."""
-
 LINE = 2**20
 """The longest result, in bytes: whole blobs are among them."""
 

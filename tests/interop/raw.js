@@ -1,6 +1,6 @@
 /**
- * What a stock NATS client can do with only a user's seed, and knowing nothing else of unibus: connect, store a frame
- * it was handed, and read a room's frames as they are; and what it is refused. One JSON object comes in on standard input, and one goes out.
+ * What a stock NATS client can do with only a user's seed, and knowing nothing else of unibus: connect, read a room's frames as
+ * they are, and store frames; and what it is refused. One JSON object comes in on standard input, and one goes out.
  */
 
 import { randomBytes } from "node:crypto";
@@ -21,9 +21,14 @@ const opened = await connection.request(`ctl.${user}.deliver`, JSON.stringify({ 
 let first;
 for await (const message of delivered) first = Buffer.from(message.data).toString("base64url");
 
-const id = headers();
-id.set("Nats-Msg-Id", unique());
-const stored = await connection.request(`room.${room}.msg.${user}`, Buffer.from(frame, "base64url"), { headers: id });
+// What it was handed, and once more what it read: the bus takes both, and it is for readers to see through them.
+const stored = [];
+for (const data of [frame, first]) {
+  const id = headers();
+  id.set("Nats-Msg-Id", unique());
+  const answer = await connection.request(`room.${room}.msg.${user}`, Buffer.from(data, "base64url"), { headers: id });
+  stored.push(answer.json().seq);
+}
 
 const refused = [];
 const statuses = connection.status();
@@ -34,4 +39,4 @@ for await (const { type, error } of statuses) {
 }
 await connection.close();
 
-console.log(JSON.stringify({ opened: opened.json(), stored: stored.json(), first, refused }));
+console.log(JSON.stringify({ opened: opened.json(), stored, first, refused }));

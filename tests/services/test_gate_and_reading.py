@@ -84,17 +84,19 @@ async def test_only_an_admin_is_an_admin(node: Node, story: Story) -> None:
         node.gate.admin(user("dan"))
 
 
-async def test_connections_carry_the_rooms_that_may_be_written(node: Node, room: RoomStory, story: Story) -> None:
+async def test_connections_carry_the_rooms_that_may_be_written_or_heard(
+    node: Node, room: RoomStory, story: Story
+) -> None:
     other = RoomStory(story, "bob", name="other")
     await node.bring("bob", other, other.created)
     both = tuple(sorted((room.id, other.id)))
-    assert await node.gate.admit(user("bob"), None) == Grants(user("bob"), both)
-    assert await node.gate.admit(user("ada"), None) == Grants(user("ada"), (room.id,))
-    assert await node.gate.admit(user("rex"), None) == Grants(user("rex"), ())
+    assert await node.gate.admit(user("bob"), None) == Grants(user("bob"), both, both)
+    assert await node.gate.admit(user("ada"), None) == Grants(user("ada"), (room.id,), (room.id,))
+    assert await node.gate.admit(user("rex"), None) == Grants(user("rex"), (), (room.id,))
     assert await node.gate.admit(user("cyd"), [room.id, other.id]) == Grants(user("cyd"), ())
     assert await node.gate.admit(user("bob"), []) == Grants(user("bob"), ())
     named = [other.id, other.id, "*", ">", "a" * 26, room.id + ".msg.>", room.id.upper()]
-    assert await node.gate.admit(user("bob"), named) == Grants(user("bob"), (other.id,))
+    assert await node.gate.admit(user("bob"), named) == Grants(user("bob"), (other.id,), (other.id,))
 
 
 async def test_a_connection_names_a_bounded_number_of_rooms(node: Node, room: RoomStory) -> None:
@@ -136,7 +138,7 @@ async def test_rights_lost_while_a_connection_is_judged_are_not_granted(
             await revoke(again, story, "bob")
         again.store.let.set()
         if how == "removed":
-            assert await admission == Grants(user("bob"), (other.id,))
+            assert await admission == Grants(user("bob"), (other.id,), (other.id,))
         else:
             with pytest.raises(NotAUser):
                 await admission

@@ -15,7 +15,7 @@ from unibus.bus.links import Links
 from unibus.bus.options import BusAuth
 from unibus.bus.workers import Workers
 from unibus.crypto.encoding import dump_json
-from unibus.errors import BusUnavailable, LimitReached, NotFound, UnibusError
+from unibus.errors import BusUnavailable, NotFound, UnibusError
 from unibus.model import subjects
 from unibus.services.ports import BusPolicy
 
@@ -57,7 +57,8 @@ class Deliveries:
 
     async def _asked(self, message: Msg) -> None:
         if self._workers.full:
-            await self._answer(message, _problem(LimitReached("too many ask for deliveries at once: ask again")))
+            # Of the kind that passes: a reader who comes too late tries again by itself.
+            await self._answer(message, _problem(BusUnavailable("too many ask for deliveries at once: ask again")))
         else:
             self._workers.run(self._handle(message))
 

@@ -61,6 +61,7 @@ class Life:
         self.registry = Registry()
         self.posture: Posture | None = None
         self.port = self.ws_port = 0
+        self._checking = asyncio.Lock()  # JetStream does not answer while the server takes its configuration in again
         self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def begin(self, port: int, ws_port: int) -> None:
@@ -117,9 +118,13 @@ class Life:
         """
         if self._child is None or self._links is None:
             return  # the server that comes next reads the new one
-        self._child.reload()
+        async with self._checking:
+            await self._renew(self._child, self._links, tls)
+
+    async def _renew(self, child: Child, links: Links, tls: BusTls) -> None:
+        child.reload()
         await self._unless_over(comes_to_show(self._around.options.dial_host, self.port, tls.context()))
-        self.posture = await read_posture(self._links, self._around.options.node)
+        self.posture = await read_posture(links, self._around.options.node)
 
     async def announce(self, subject: str, body: bytes) -> None:
         """Publish to a member's announcements, if the server is there."""
@@ -184,8 +189,9 @@ class Life:
         """Ends when the server is there but does not answer, which is as good as gone."""
         while True:
             await asyncio.sleep(CHECK_EVERY)
-            self.posture = await read_posture(links, self._around.options.node)
-            await stream.last_sequence(links)
+            async with self._checking:
+                self.posture = await read_posture(links, self._around.options.node)
+                await stream.last_sequence(links)
 
     def _check_ended(self, check: asyncio.Task[None]) -> None:
         if not check.cancelled() and (error := check.exception()) is not None:

@@ -25,6 +25,7 @@ SERVER_TIMEOUT = 2.0
 _PING_EVERY = 5
 _NOT_FOUND = 404
 _AGAIN = 0.01
+_CLOSE_WITHIN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,10 @@ async def _connect(
             tls_handshake_first=tls is not None,
         )
     except BaseException:
-        await client.close()  # nats-py leaves the socket of a failed connect open
+        # nats-py leaves the socket of a failed connect open, but waits without end for one whose handshake has failed.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_WITHIN):
+                await client.close()
         raise
     return client, closed
 

@@ -17,6 +17,7 @@ from unibus.cli.output import note, printable
 from unibus.errors import NotAUser, UnibusError
 
 _COMMANDS = {
+    "ask": ("unibus.cli.ask", "ask one member of a room"),
     "blob": ("unibus.cli.blob", "files in a room, encrypted"),
     "audit": ("unibus.cli.audit", "who did what, and what was refused"),
     "backup": ("unibus.cli.backup", "the whole bus in one file, made while it runs"),
@@ -28,6 +29,7 @@ _COMMANDS = {
     "restore": ("unibus.cli.restore", "put a bus back from a backup"),
     "room": ("unibus.cli.room", "rooms and who is in them"),
     "send": ("unibus.cli.send", "send messages into a room"),
+    "signal": ("unibus.cli.signal", "send what is not stored"),
     "tail": ("unibus.cli.tail", "read the messages of a room"),
     "user": ("unibus.cli.user", "who is on the bus"),
 }

@@ -1,5 +1,6 @@
 """`unibus restore`: a bus put back from a backup, on the host, while no daemon runs on its directory."""
 
+import shlex
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,6 +56,10 @@ def command(shared: Shared, file: Path, data_dir: Path, nats_server: Path | None
         )
         return
     say(f"restored bus {found.bus}")
-    say(f"  made    {made:%Y-%m-%d %H:%M} by {found.handle} ({found.user})")
-    say(f"  holds   {found.rooms} rooms, {found.records} records, {found.messages} frames, {found.blobs} blobs")
-    say(f"next: unibus-membershipd --data-dir {data_dir}; requests are taken from a minute after this restore on")
+    say(f"  backup   {made:%Y-%m-%d %H:%M}, made by {found.handle} ({found.user})")
+    say(f"  rooms    {found.rooms}")
+    say(f"  records  {found.records}")
+    say(f"  frames   {found.messages}")
+    say(f"  blobs    {found.blobs}")
+    say("compare bus and maker with what you know, then start it; it takes requests from a minute after this on:")
+    say(f"  unibus-membershipd --data-dir {shlex.quote(str(data_dir))}")

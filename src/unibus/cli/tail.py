@@ -10,15 +10,19 @@ from unibus.cli.output import emit, note, printable, say
 
 if TYPE_CHECKING:
     from unibus.client.messages import Message, Refusal
+    from unibus.client.signal_rules import Signal
 
 
 @click.command("tail", short_help="read the messages of a room")
 @click.argument("room")
 @click.option("--since", default="now", show_default=True, help="start, now, or a position such as 17.0 to go on after")
 @click.option("--count", type=click.IntRange(min=1), help="end after so many messages")
+@click.option("--signals", is_flag=True, help="show what is sent by unibus signal, which is not stored, instead")
 @pass_shared
-def command(shared: Shared, room: str, since: str, count: int | None) -> None:
+def command(shared: Shared, room: str, since: str, count: int | None, signals: bool) -> None:
     """Show the messages of ROOM as they come, each verified. Ctrl-C ends it."""
+    if signals and since != "now":
+        raise click.UsageError("signals are not stored: leave --since away")
 
     async def work() -> None:
         from unibus.client.messages import parse_position
@@ -27,7 +31,10 @@ def command(shared: Shared, room: str, since: str, count: int | None) -> None:
         begin = since if since in {"start", "now"} else parse_position(since)
         async with shared.bus() as bus:
             found = await bus.room(room)
-            async for message in found.messages(begin, on_refused=_refused):  # type: ignore[arg-type]  # one of two words, or a position
+            coming = (
+                found.signals(on_refused=_refused) if signals else found.messages(begin, on_refused=_refused)  # type: ignore[arg-type]  # one of two words, or a position
+            )
+            async for message in coming:
                 show(message, as_json=shared.json)
                 seen += 1
                 if seen == count:
@@ -36,13 +43,14 @@ def command(shared: Shared, room: str, since: str, count: int | None) -> None:
     run(work())
 
 
-def show(message: "Message", *, as_json: bool) -> None:
-    """One message as a line."""
+def show(message: "Message | Signal", *, as_json: bool) -> None:
+    """One message or signal as a line."""
     if not as_json:
         say(f"{message.sent_at.astimezone():%H:%M:%S}  {message.handle}  {printable(message.text)}")
         return
+    position = getattr(message, "position", None)  # a signal stands nowhere
     facts = {
-        "position": str(message.position),
+        "position": position and str(position),
         "sent_at": message.sent_at.isoformat(),
         "handle": message.handle,
         "sender": message.sender,
@@ -54,4 +62,5 @@ def show(message: "Message", *, as_json: bool) -> None:
 
 
 def _refused(refusal: "Refusal") -> None:
-    note(f"refused frame {refusal.sequence}: {printable(refusal.error.message)} ({refusal.error.code})")
+    what = f"frame {refusal.sequence}" if refusal.sequence else "a signal"
+    note(f"refused {what}: {printable(refusal.error.message)} ({refusal.error.code})")

@@ -112,12 +112,11 @@ class RoomBlobs:
             state = await bus.replica.sync_room(self._room.id)
             if not state.may_write(bus.user, bus.directory):
                 raise Forbidden("you may fetch blobs from this room, not store any")
-            if state.rotation_due(bus.directory):
+            key = await bus.keyring.current(state)
+            while state.rotation_due(bus.directory):  # asked last: nothing changes between this and the key's use
                 await self._room.rotate()
-            key = await bus.keyring.key(self._room.state, self._room.state.epoch.number)
-            sealed = seal_manifest(
-                blob, manifest, bus.identity.signing, key, self._room.state, bus.directory, time.time()
-            )
+                key = await bus.keyring.current(state)
+            sealed = seal_manifest(blob, manifest, bus.identity.signing, key, state, bus.directory, time.time())
             body = BlobComplete(manifest=b64u(sealed)).model_dump_json().encode()
             target = blob_path(self._room.id, blob, "/upload")
             try:

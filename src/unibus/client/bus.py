@@ -28,9 +28,9 @@ from unibus.crypto.identity import Identity
 from unibus.crypto.invites import InviteToken
 from unibus.crypto.nkeys import SigningKey
 from unibus.errors import InvalidInput, NotAUser, NotFound, TlsDowngraded, UnibusError, Untrusted, WrongBus
-from unibus.model.bodies import History, Role
+from unibus.model.bodies import History, Role, RoomLeave, RoomRemove
 from unibus.model.directory import Directory, User
-from unibus.model.records import DIRECTORY, ROOM_PREFIX, room_log
+from unibus.model.records import DIRECTORY, ROOM_PREFIX, read_record, room_log
 
 INVITE_SECONDS = 3600
 
@@ -209,12 +209,17 @@ class Bus:
         await until_first(attempt)
 
     async def _appended(self, change: Change) -> None:
-        if change.log == DIRECTORY:
-            await self.replica.sync_directory()
-            return
+        """See the record in its log: a server that only says so could keep a key in use that one who left has."""
+        record = read_record(change.record)
         room = change.log.removeprefix(ROOM_PREFIX)
-        with contextlib.suppress(NotFound):  # this identity has just left
-            await self.replica.sync_room(room)
+        try:
+            state = await (self.replica.sync_directory() if change.log == DIRECTORY else self.replica.sync_room(room))
+        except NotFound:
+            if isinstance(record.body, RoomLeave | RoomRemove):
+                return  # this identity has just left
+            raise
+        if state.head_at(record.sequence) != record.head:
+            raise Untrusted("the server says that it has stored a record, and does not show it")
         if change.epoch is not None:
             self.keyring.add(room, *change.epoch)
 
@@ -299,6 +304,9 @@ class Bus:
                 if isinstance(error, NotAUser) or room.id == name.removeprefix(ROOM_PREFIX):
                     room.end(error)
         except UnibusError as error:
+            for room in self._rooms.values():
+                if name in {DIRECTORY, room_log(room.id)}:
+                    room.doubt()
             log.warning("could not follow the log %s: %s (%s)", name, error.message, error.code)
 
 

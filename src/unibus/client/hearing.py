@@ -88,11 +88,14 @@ class Hearing:
 
     async def _run(self) -> None:
         try:
+            # Else rooms that are heard would push each other off the connection, without end.
+            self._link.hold(self._room)
             await self._keep_up()
         except UnibusError as error:
             self._failure = error
             self._ended(error)
         finally:
+            self._link.release(self._room)
             await self._now_on(None)
 
     async def _keep_up(self) -> None:

@@ -49,6 +49,14 @@ class Keyring:
             raise SealedKeyMissing(f"the server withholds the key of epoch {epoch} of room {room.name!r}")
         raise NotFound(f"epoch {epoch} of room {room.name!r} is from before you joined")
 
+    async def current(self, room: Room) -> bytes:
+        """The key of the epoch that is current when this returns, also if another began meanwhile. Raises as `key`."""
+        while True:
+            number = room.epoch.number
+            key = await self.key(room, number)
+            if room.epoch.number == number:
+                return key
+
     async def _fetch(self, room: Room) -> None:
         while True:
             after = self._fetched.get(room.id, 0)

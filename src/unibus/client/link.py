@@ -25,11 +25,13 @@ from unibus.client.trust import refused
 from unibus.crypto.encoding import b64u
 from unibus.crypto.identity import Identity
 from unibus.crypto.nkeys import SigningKey
-from unibus.errors import BusUnavailable, Forbidden, InvalidInput, UnibusError, Untrusted
+from unibus.errors import BusUnavailable, Forbidden, InvalidInput, LimitReached, UnibusError, Untrusted
 from unibus.model.subjects import events, inbox_prefix
 
 CONNECT_SECONDS = 5
+CLOSE_SECONDS = 0.5
 ROOMS_CARRIED = 200
+ROOMS_HEARD = 100  # of these; what is left is for writing by turns
 _REFUSED = re.compile(r'permissions violation for [a-z]+ to "room\.([a-z2-7]{26})\.')
 
 log = logging.getLogger("unibus.client")
@@ -112,10 +114,10 @@ def inbox_prefix_of(nats: Nats) -> str:
 class Link:
     """Keeps one `Connection` up while it is wanted.
 
-    `locate` gives the NATS address now, and whom to trust there if it has TLS; `allowed` returns while this
-    identity is on the bus and raises the reason when it is not, which ends the link; `may_hear` and `may_write` say which rooms are open to this identity, as far as it
-    knows; `on_event` gets announcements; `on_up` is called for every new connection, before which some may have been
-    missed.
+    `locate` gives the NATS address now, and whom to trust there if it has TLS; `allowed` returns while this identity is
+    on the bus and raises the reason when it is not, which ends the link; `may_hear` and `may_write` say which rooms are
+    open to this identity, as far as it knows; `on_event` gets announcements; `on_up` is called for every new
+    connection, before which some may have been missed.
     """
 
     def __init__(
@@ -137,6 +139,7 @@ class Link:
         self._on_event = on_event
         self._on_up = on_up
         self._rooms: OrderedDict[str, None] = OrderedDict()
+        self._held: set[str] = set()
         self._connection: Connection | None = None
         self._changed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
@@ -181,7 +184,23 @@ class Link:
         self._rooms[room] = None
         self._rooms.move_to_end(room)
         while len(self._rooms) > ROOMS_CARRIED:
-            self._rooms.popitem(last=False)
+            del self._rooms[next(room for room in self._rooms if room not in self._held)]
+
+    @property
+    def rooms(self) -> tuple[str, ...]:
+        """What the next connection opens, as far as it may."""
+        return tuple(self._rooms)
+
+    def hold(self, room: str) -> None:
+        """Open `room` on every connection from the next on, until `release`. Raises LimitReached."""
+        if len(self._held | {room}) > ROOMS_HEARD:
+            raise LimitReached(f"signals of at most {ROOMS_HEARD} rooms are heard at once: connect again for more")
+        self._held.add(room)
+        self.carry(room)
+
+    def release(self, room: str) -> None:
+        """Let `room` give way to others again."""
+        self._held.discard(room)
 
     async def _run(self) -> None:
         try:
@@ -272,8 +291,10 @@ class Link:
             if nats.is_closed:
                 connection.gone.set()
         except BaseException as error:
-            with contextlib.suppress(NatsError, OSError):
-                await nats.close()
+            # After a handshake that failed, nats-py closes the socket and then waits for it without end.
+            with contextlib.suppress(NatsError, OSError, TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await nats.close()
             if isinstance(error, ssl.SSLCertVerificationError):
                 raise refused(address, error) from error
             raise

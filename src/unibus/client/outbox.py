@@ -65,6 +65,7 @@ class Outbox:
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
         self._connection: Connection | None = None
+        self._heard: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._doubt = False
@@ -175,7 +176,9 @@ class Outbox:
         return BusUnavailable(f"the bus did not store this within {self._deadline:g} s")
 
     async def _begin(self, connection: Connection) -> None:
-        await connection.nats.subscribe(f"{connection.inbox}.{self._room}.*", cb=self._acknowledged)
+        if connection is not self._heard:  # the same one comes again when a frame was not acknowledged in time
+            await connection.nats.subscribe(f"{connection.inbox}.{self._room}.*", cb=self._acknowledged)
+            self._heard = connection
         self._connection = connection
         if self._watch is not None:
             self._watch.cancel()

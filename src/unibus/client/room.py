@@ -160,9 +160,13 @@ class Room:
         """Whether anything is being read or sent here."""
         return bool(self._readers) or self._outbox.busy or self._signals.in_use
 
+    def doubt(self) -> None:
+        """There is news of this room that could not be had: it is asked for again before anything more is sent."""
+        self._sealer.doubt = self._signals.sealer.doubt = True
+
     def end(self, error: UnibusError) -> None:
         """This room is no longer open to this identity: what sends and reads here ends with `error`."""
-        self._sealer.doubt = True
+        self.doubt()
         self._outbox.fail(error)
         self._signals.end(error)
         for reader in self._readers:
@@ -268,7 +272,7 @@ class Room:
 
     async def _current(self) -> tuple[RoomState, bytes]:
         state = self.state
-        return state, await self._bus.keyring.key(state, state.epoch.number)
+        return state, await self._bus.keyring.current(state)
 
     async def _key_to_leave(self) -> tuple[RoomState, bytes]:
         try:

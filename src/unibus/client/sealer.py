@@ -52,27 +52,34 @@ class Sealer:
             await bus.replica.sync_directory()
             await bus.replica.sync_room(room.id)
             self.doubt = False
-        if not room.state.may_write(bus.user, directory):
-            why = "it is archived" if room.state.archived else "you are a reader"
-            raise Forbidden(f"the room {room.name!r} takes no messages from you: {why}")
-        heads = (room.state.head, directory.head)
-        if self._seal is not None and self._heads == heads and self._session and self._session.counter < MAX_COUNTER:
-            return self._seal
-        if room.state.rotation_due(directory):
-            await room.rotate()
-        state = room.state
-        key = await bus.keyring.key(state, state.epoch.number)
+        while True:
+            if not room.state.may_write(bus.user, directory):
+                why = "it is archived" if room.state.archived else "you are a reader"
+                raise Forbidden(f"the room {room.name!r} takes no messages from you: {why}")
+            heads = (room.state.head, directory.head)
+            going = self._session is not None and self._session.counter < MAX_COUNTER
+            if self._seal is not None and self._heads == heads and going:
+                return self._seal
+            if room.state.rotation_due(directory):
+                await room.rotate()
+                continue
+            key = await bus.keyring.current(room.state)
+            # While the key was on its way somebody may have left or lost a right: what was judged must still be so.
+            if (room.state.head, directory.head) == heads:
+                return self._renew(key, heads)
+
+    def _renew(self, key: bytes, heads: tuple[Head, Head]) -> Seal:
+        state, signing = self._room.state, self._bus.identity.signing
         session = self._session
         if session is None or session.epoch != state.epoch.number or session.counter >= MAX_COUNTER:
             session = self._session = Session(state.epoch.number)
         ref = state.epoch_ref(session.epoch)
-        self._heads = heads = (state.head, directory.head)
 
         def seal(messages: Sequence[bytes], purpose: Purpose = MESSAGES) -> bytes:
             content = Content(int(time.time() * 1000), *heads, tuple(messages))
-            frame = seal_frame(bus.identity.signing, key, ref, session.id, session.counter, content, purpose)
+            frame = seal_frame(signing, key, ref, session.id, session.counter, content, purpose)
             session.counter += 1
             return frame
 
-        self._seal = seal
+        self._heads, self._seal = heads, seal
         return seal

@@ -5,6 +5,7 @@ the bus keeps no order or past of them: a signal is fresh, was not heard before,
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -117,6 +118,7 @@ class Signals:
         """Return once signals come in, with `write` over a connection that may also send. Raises as `Room.ask`."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._handle_all(), name=f"signals heard in {self._room.id}")
+            self._task.add_done_callback(self._stopped)
         if write:
             await self.sealer.ready(False)
         while not await self._hearing.on(await self._bus.link.connection(self._room.id, write=write)):
@@ -148,6 +150,11 @@ class Signals:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         self.end(BusUnavailable("the connection to the bus is closed"))
+
+    def _stopped(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A mistake of this library's own, or of what hears of refusals: nobody may wait for ever because of it.
+            self.end(UnibusError(f"hearing signals failed for an unforeseen reason: {error!r}"))
 
     @property
     def _listeners(self) -> list[Newest[Signal] | Newest[Question]]:
@@ -222,7 +229,8 @@ class Signals:
             self._report(sender, error)
             return
         if declined is not None:
-            await self._direct(sender, declined)
+            with contextlib.suppress(BusUnavailable, Forbidden):  # then who asked waits for their deadline
+                await self._direct(sender, declined)
 
     def _take(self, envelope: Envelope, content: Content, to: str) -> Directed | None:
         """Judge a signal and hand it out; what to say to its sender if it is a question that nobody here answers."""

@@ -4,6 +4,7 @@ The lock is the kernel's (flock), so that it ends with its holder however that e
 crash has interrupted: copies that were put aside for a backup go, and a restore is either undone or finished.
 """
 
+import contextlib
 import fcntl
 import os
 import secrets
@@ -34,6 +35,7 @@ class DataDir:
     def __enter__(self) -> Self:
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._check_private()
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StartRefused(f"cannot use the data directory {self.path}: {error.strerror}") from error
@@ -55,6 +57,12 @@ class DataDir:
             self._lock = None
             raise StartRefused(f"cannot tidy the data directory {self.path}: {error.strerror}") from error
         return self
+
+    def _check_private(self) -> None:
+        # Whoever may write here could put a bootstrap token of their own choice there, and become the first admin.
+        facts = self.path.stat()
+        if facts.st_mode & 0o022 or facts.st_uid not in {0, os.geteuid()}:
+            raise StartRefused(f"others may write in {self.path}: make it yours alone with chown and chmod 700")
 
     def _settle(self) -> None:
         for left in (BACKUP, RESTORING):
@@ -95,10 +103,10 @@ class DataDir:
 
     def bootstrap_token(self) -> str:
         """The one-time token that founds the bus; made at the first call, readable by the directory's owner only."""
-        try:
-            return self.token_path.read_text().strip()
-        except FileNotFoundError:
-            pass
+        with contextlib.suppress(FileNotFoundError):
+            if token := self.token_path.read_text().strip():
+                return token
+            self.token_path.unlink()  # its writing was cut off
         token = secrets.token_urlsafe(32)
         handle = os.open(self.token_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as file:

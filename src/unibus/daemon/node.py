@@ -181,6 +181,7 @@ class Node:
                 clock=time.time,
                 stranger=stranger,
                 body_seconds=limits.body_seconds,
+                held_bodies=limits.held_bodies,
                 pace=limiter.pace,
                 floor=restored,
             )

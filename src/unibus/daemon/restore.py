@@ -12,6 +12,7 @@ import secrets
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import structlog
@@ -34,7 +35,6 @@ from unibus.store.files import sync_tree
 from unibus.store.snapshot import read_snapshot
 from unibus.store.sqlite import SqliteStore
 
-STREAM = "stream.snapshot"
 # What fails is raised; the private server's own log would only come between the lines that a person reads.
 _LOG = structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 Progress = Callable[[str, int, int | None], object]
@@ -96,7 +96,8 @@ def _new_or_empty(path: Path) -> Iterator[DataDir]:
             if not had_lock:
                 (path / "lock").unlink()
             if made:
-                path.rmdir()
+                with contextlib.suppress(OSError):  # somebody else has put something there
+                    path.rmdir()
             raise
 
 
@@ -111,24 +112,34 @@ class _Restore:
     async def run(self, path: Path, nats_server: Path | None) -> Restored:
         manifest = Manifest(self._work / MANIFEST)
         signer, seal = await self._unpack(path, manifest)
-        header = manifest.header()
-        verified = self._verify(manifest, header)
-        self._check_signer(signer, seal, header, verified)
-        now = self._check_clock(header, seal, verified)
-        messages, blobs = await self._messages(manifest, header, verified, nats_server)
-        await self._note(header, signer, seal, now)
-        for used in (MANIFEST, STREAM):
+        header, messages = manifest.header(), manifest.messages()
+        verified = self._verify_records(manifest, header)
+        if seal.bus != header.bus:
+            raise BackupInvalid("it was signed for another bus")
+        if not verified.directory.is_admin(signer):
+            raise BackupInvalid("it is not signed by an admin of its bus")
+        blobs = 0
+        for part in manifest.parts():
+            if isinstance(part, StoredBlob):
+                verify_blob(part, verified)
+                blobs += 1
+        now = int(self._clock())
+        # The floor under signed requests is set by this clock. What the node's own has seen tells when it is behind.
+        if max(header.at, verified.latest) > now + WINDOW:
+            raise StartRefused("this machine's clock is behind the backup: set it first")
+        await self._restore_messages(messages, header.node, nats_server)
+        await self._note(header.node, signer, seal.sha256, now)
+        for used in (MANIFEST, messages.name):
             (self._work / used).unlink()
         shutil.rmtree(self._work / "run")
-        directory = verified.directory
         return Restored(
             bus=header.bus,
             at=seal.at,
             user=signer,
-            handle=directory.handle_of(signer),
+            handle=verified.directory.handle_of(signer),
             rooms=len(verified.epochs),
             records=verified.records,
-            messages=messages,
+            messages=messages.messages,
             blobs=blobs,
         )
 
@@ -139,11 +150,10 @@ class _Restore:
             file.seek(0)
             archive = Archive(file, lambda done: self._progress("reading", done, size))
             archive.extract_manifest(self._work / MANIFEST)
-            manifest.header()
             for part in manifest.parts():
                 match part:
                     case Messages():
-                        archive.extract(part, self._work / STREAM)
+                        archive.extract(part, self._work / part.name)
                     case Records():
                         archive.extract(part, self._work / STORE)
                     case StoredBlob():
@@ -153,62 +163,32 @@ class _Restore:
                         await blobs.finish(place, unb64u(part.note), part.stored_at)
             return archive.signature()
 
-    def _verify(self, manifest: Manifest, header: Header) -> Verified:
-        done = 0
+    def _verify_records(self, manifest: Manifest, header: Header) -> Verified:
+        total = sum(head.sequence for head in manifest.heads())
+        numbers = count(1)
 
-        def count() -> None:
-            nonlocal done
-            done += 1
-            if done % 100 == 0:
-                self._progress("verifying records", done, None)
+        def progress() -> None:
+            self._progress("verifying", next(numbers), total)
 
         with read_snapshot(self._work / STORE) as snapshot:
-            verified = verify_records(snapshot, header.bus, manifest.heads(), count)
-        for part in manifest.parts():
-            if isinstance(part, StoredBlob):
-                verify_blob(part, verified)
-        return verified
+            return verify_records(snapshot, header.bus, manifest.heads(), progress)
 
-    def _check_signer(self, signer: str, seal: Seal, header: Header, verified: Verified) -> None:
-        if seal.bus != header.bus:
-            raise BackupInvalid("it was signed for another bus")
-        if not verified.directory.is_admin(signer):
-            raise BackupInvalid("it is not signed by an admin of its bus")
+    async def _restore_messages(self, part: Messages, node: str, nats_server: Path | None) -> None:
+        self._progress("restoring messages", 0, None)
+        options = BusOptions(self._work, port=0, binary=nats_server, node=node)
+        state = StreamState(part.messages, part.bytes, part.first, part.last)
+        try:
+            await restore_stream(options, self._work / part.name, state, secrets.token_bytes, _LOG)
+        except BusUnavailable as error:
+            raise StorageUnavailable(f"the messages cannot be restored: {error.message}") from error
 
-    def _check_clock(self, header: Header, seal: Seal, verified: Verified) -> int:
-        """The time now. What was spent before a restore is known by it, so it must not be behind what was seen."""
-        now = int(self._clock())
-        if max(header.at, seal.at, verified.latest) > now + WINDOW:
-            raise StartRefused("this machine's clock is behind the backup: set it first")
-        return now
-
-    async def _messages(
-        self, manifest: Manifest, header: Header, verified: Verified, nats_server: Path | None
-    ) -> tuple[int, int]:
-        blobs = 0
-        messages = 0
-        for part in manifest.parts():
-            match part:
-                case Messages():
-                    messages = part.messages
-                    self._progress("restoring messages", 0, None)
-                    options = BusOptions(self._work, port=0, binary=nats_server, node=header.node)
-                    state = StreamState(part.messages, part.bytes, part.first, part.last)
-                    try:
-                        await restore_stream(options, self._work / STREAM, state, secrets.token_bytes, _LOG)
-                    except BusUnavailable as error:
-                        raise StorageUnavailable(f"the messages cannot be restored: {error.message}") from error
-                case StoredBlob():
-                    blobs += 1
-        return messages, blobs
-
-    async def _note(self, header: Header, signer: str, seal: Seal, now: int) -> None:
+    async def _note(self, node: str, signer: str, backup: str, now: int) -> None:
         store = await SqliteStore.open(self._work / STORE)
         try:
-            await note_restore(store, now, seal.sha256)
-            audit = Audit(store, header.node, self._clock)
+            await note_restore(store, now, backup)
+            audit = Audit(store, node, self._clock)
             await audit.open()
-            await audit.done("restore", actor="-", target=signer, backup=seal.sha256)
+            await audit.done("restore", actor="-", target=signer, backup=backup)
         finally:
             await store.close()
 

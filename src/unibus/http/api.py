@@ -75,9 +75,9 @@ def answer(model: Strict, status: int = 200) -> web.Response:
     )
 
 
-def number(query: Mapping[str, str], name: str, default: int, top: int) -> int:
-    """The parameter `name`, a whole number from 0 to `top`. Raises InvalidInput."""
-    text = query.get(name, str(default))
+def number(query: Mapping[str, str], name: str, default: int | None, top: int) -> int:
+    """The parameter `name`, a whole number from 0 to `top`; without a `default` it is needed. Raises InvalidInput."""
+    text = query.get(name, "" if default is None else str(default))
     if not (text.isascii() and text.isdigit()) or len(text) > 16 or int(text) > top:
         raise InvalidInput(f"the parameter {name!r} is a number from 0 to {top}")
     return int(text)

@@ -11,6 +11,7 @@ never take anything from a request that the signature does not cover, other than
 import asyncio
 import math
 import re
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -26,13 +27,14 @@ from unibus.errors import (
     JustRestored,
     NonceReplayed,
     NotAUser,
+    RateLimited,
     SignatureInvalid,
     SignatureMissing,
     SignatureStale,
     UnibusError,
     WrongBus,
 )
-from unibus.http.body import BODY_SECONDS, ahead, read_blocks, read_body
+from unibus.http.body import BODY_SECONDS, HELD_BODIES, ahead, read_blocks, read_body
 from unibus.services.audit import ACTOR
 
 _INPUT, _SIGNATURE, _DIGEST = istr("Signature-Input"), istr("Signature"), istr("Content-Digest")
@@ -59,8 +61,9 @@ class Authenticator:
     """Checks signed requests. `bus_id` gives this bus's id, or None before there is a bus; `clock` gives Unix time.
 
     `stranger` is what a signer hears who is no user; `body_seconds` is how long a body may take to arrive;
-    `pace` raises RateLimited when a user asks too often. Nothing signed up to `floor` (Unix seconds) is good: it may
-    have been used before the bus was restored, and which nonces were is not known any more.
+    `pace` raises RateLimited when a user asks too often; `held_bodies` is how many bytes of bodies one user may have on
+    their way at once. Nothing signed up to `floor` (Unix seconds) is good: it may have been used before the bus was
+    restored, and which nonces were is not known any more.
     """
 
     def __init__(
@@ -74,8 +77,11 @@ class Authenticator:
         body_seconds: float = BODY_SECONDS,
         pace: Callable[[str], None] | None = None,
         floor: int = 0,
+        held_bodies: int = HELD_BODIES,
     ) -> None:
         self._claims = claims
+        self._held: Counter[str] = Counter()
+        self._most_held = held_bodies
         self._floor = floor
         self._bus_id = bus_id
         self._is_user = is_user
@@ -91,11 +97,11 @@ class Authenticator:
         """The sender of `request` and its body of at most `limit` bytes. Succeeds once for a signature.
 
         Whether the sender may do what it asks is for the services to say, on the state at that moment. Raises
-        SignatureMissing, SignatureInvalid, SignatureStale, WrongBus, NotAUser, NonceReplayed, and what `read_body`
-        raises.
+        SignatureMissing, SignatureInvalid, SignatureStale, WrongBus, NotAUser, NonceReplayed, RateLimited, and what
+        `read_body` raises.
         """
         signed = self._verified(request)
-        body = await read_body(request, limit, self._body_seconds) if signed.digest is not None else b""
+        body = await self._hold_body(request, limit, signed.user) if signed.digest is not None else b""
         if signed.digest is not None and httpsig.content_digest(body) != signed.digest:
             raise SignatureInvalid("the body is not the one that was signed")
         await self._claim(signed)
@@ -113,6 +119,19 @@ class Authenticator:
             raise SignatureInvalid("this request needs a body and its signed content-digest")
         await self._claim(signed)
         return signed.user, ahead(_checked_blocks(read_blocks(request, limit, self._body_seconds), signed.digest))
+
+    async def _hold_body(self, request: web.BaseRequest, limit: int, user: str) -> bytes:
+        # A nonce is claimed only after its body, so one signature can begin any number of bodies.
+        size = min(limit, limit if request.content_length is None else request.content_length)
+        if self._held[user] + size > self._most_held:
+            raise RateLimited("you send too much at once: go on when some of it has arrived", retry_after=1.0)
+        self._held[user] += size
+        try:
+            return await read_body(request, limit, self._body_seconds)
+        finally:
+            self._held[user] -= size
+            if not self._held[user]:
+                del self._held[user]
 
     async def _claim(self, signed: httpsig.Signed) -> None:
         name = f"nonce/{signed.user}/{signed.nonce}"

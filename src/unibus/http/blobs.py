@@ -6,8 +6,7 @@ itself.
 """
 
 import asyncio
-import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from aiohttp import hdrs, web
@@ -17,14 +16,13 @@ from unibus.errors import (
     DigestMismatch,
     Forbidden,
     HeadConflict,
-    InvalidInput,
     NotFound,
     QuotaExceeded,
     StorageUnavailable,
     UnibusError,
     UploadConflict,
 )
-from unibus.http.api import answer, read_model
+from unibus.http.api import answer, number, read_model
 from unibus.http.auth import Authenticator
 from unibus.http.operations import Answer, Asker, Operation
 from unibus.http.parameters import AFTER_BLOB, BLOB, IF_NONE_MATCH, IF_RANGE, LIMIT, OFFSET, RANGE, ROOM
@@ -39,14 +37,6 @@ STALL_SECONDS = 60.0
 """How long a reader may take to accept a block of a download."""
 _BODY = 2 * MAX_MANIFEST
 _GONE = Answer(204, "it is gone")
-_NUMBER = re.compile(r"[0-9]{1,16}")
-
-
-def _number(query: Mapping[str, str], name: str, default: str | None, top: int) -> int:
-    text = query.get(name, default)
-    if text is None or not _NUMBER.fullmatch(text) or int(text) > top:
-        raise InvalidInput(f"the parameter {name!r} is a number from 0 to {top}")
-    return int(text)
 
 
 def _upload_view(found: Upload | Held) -> UploadView:
@@ -134,7 +124,7 @@ class BlobApi:
     async def page(self, request: web.Request) -> web.Response:
         """A page of the blobs of a room, for who is in the room."""
         caller = await self._authenticator.authenticate(request)
-        limit = max(1, _number(request.query, "limit", str(PAGE), PAGE))
+        limit = max(1, number(request.query, "limit", PAGE, PAGE))
         after = request.query.get("after", "")
         if after:
             check_blob_id(after)
@@ -162,7 +152,7 @@ class BlobApi:
     async def receive(self, request: web.Request) -> web.Response:
         """Send the part of an upload that begins at `offset`, at most 8 MiB."""
         user, blocks = await self._authenticator.authenticate_stream(request, MAX_PART)
-        offset = _number(request.query, "offset", None, 2**53)
+        offset = number(request.query, "offset", None, 2**53)
         return answer(_upload_view(await self._blobs.receive(user, *_place(request), offset, blocks)))
 
     async def complete(self, request: web.Request) -> web.Response:

@@ -16,6 +16,8 @@ BODY_SECONDS = 30.0
 """How long a whole body may take to arrive."""
 
 
+HELD_BODIES = 64 * 2**20
+"""Bytes of bodies that one user may have on their way at once, where a body is held in memory."""
 BLOCK = 512 * 1024
 """Bytes that are gathered before they are handed on."""
 SLOWEST = 32 * 1024

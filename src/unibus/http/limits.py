@@ -19,6 +19,7 @@ class Limits:
     headers: int = 64
     record_body: int = 131_072
     sealed_body: int = 32 * 2**20  # sealed keys of 10,000 members and room to spare
+    held_bodies: int = 64 * 2**20  # of one user's bodies on their way at once, parts of blobs apart
     body_seconds: float = 30.0  # a whole body; parts of blobs have more, by their size
     request_seconds: float = 60.0  # from headers to answer, where no blob is moved
     idle_seconds: float = 75.0  # for a connection's first, or next, complete set of headers

@@ -2,7 +2,8 @@
 
 Every change and every refusal leaves an entry. What is done is only answered for once its entry is on disk: with a
 store that takes no more, nothing goes on unseen. Refusals are bounded in number, so that nobody fills the disk by being
-refused; the next entry says how many were left out. Never holds a secret or anything of a message.
+refused; the next entry says how many were left out. Those of strangers are counted apart: their noise hides no
+user's. Never holds a secret or anything of a message.
 """
 
 import asyncio
@@ -21,7 +22,11 @@ ORIGIN: ContextVar[str] = ContextVar("unibus_origin", default="-")
 ACTOR: ContextVar[str] = ContextVar("unibus_actor", default="-")
 """Who does it, once that is proven: a public nkey."""
 
+NOBODY = "-"
+"""The actor, where none is proven."""
+
 REFUSALS_A_MINUTE = 600
+STRANGERS_A_MINUTE = 120
 WAITING = 10_000  # refusals that may wait to be written
 
 Outcome = Literal["ok", "refused"]
@@ -56,7 +61,8 @@ class Audit:
         self._clock = clock
         self._length = 0
         self._writing = asyncio.Lock()
-        self._allowance = Allowance(REFUSALS_A_MINUTE)
+        self._users = Allowance(REFUSALS_A_MINUTE)
+        self._strangers = Allowance(STRANGERS_A_MINUTE)
         self._refusals: set[asyncio.Task[None]] = set()
         self._grown = asyncio.Condition()
 
@@ -80,7 +86,8 @@ class Audit:
         if error.noted:
             return
         error.noted = True
-        if not self._allowance.take(self._clock()) or len(self._refusals) >= WAITING:
+        allowance = self._strangers if actor == NOBODY else self._users
+        if not allowance.take(self._clock()) or len(self._refusals) >= WAITING:
             return
         reason = {"code": error.code, "reason": error.message[:200]}
         task = asyncio.create_task(
@@ -114,7 +121,8 @@ class Audit:
             "outcome": outcome,
             "facts": {name: value for name, value in facts.items() if value is not None},
         }
-        left_out, self._allowance.left_out = self._allowance.left_out, 0
+        left_out = self._users.left_out + self._strangers.left_out
+        self._users.left_out = self._strangers.left_out = 0
         return entry | ({"left_out": left_out} if left_out else {})
 
     async def _try_to_write(self, entry: dict[str, object]) -> None:

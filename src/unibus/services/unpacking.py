@@ -6,6 +6,7 @@ where the file says.
 
 from collections.abc import Callable, Iterator
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -120,15 +121,21 @@ class Manifest:
             case _:
                 raise BackupInvalid("its manifest does not begin as one of this version does")
 
-    def parts(self) -> Iterator[Part]:
-        """All members between manifest and signature: the messages, blobs, the records."""
-        rest = iter(self._lines())
+    def messages(self) -> Messages:
+        """The second line."""
+        rest = self._lines()
         next(rest, None)
         match next(rest, None):
             case Messages() as messages:
-                yield messages
+                return messages
             case _:
                 raise BackupInvalid("its manifest names no messages")
+
+    def parts(self) -> Iterator[Part]:
+        """All members between manifest and signature: the messages, blobs, the records."""
+        self.header()
+        yield self.messages()
+        rest = islice(self._lines(), 2, None)
         for line in rest:
             match line:
                 case StoredBlob():
@@ -143,7 +150,7 @@ class Manifest:
 
     def heads(self) -> Iterator[LogHead]:
         """The heads of all logs, which end the manifest."""
-        rest = iter(self._lines())
+        rest = self._lines()
         for line in rest:
             if isinstance(line, Records):
                 break

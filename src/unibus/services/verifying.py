@@ -1,8 +1,8 @@
 """Whether what a backup holds is true: the daemon's own rules applied to all of it, before any of it is used.
 
 What clients verify (signatures, chains, rules, commitments) is verified here by the same reducers; what only this
-node goes by (marks) has to be what the records give. Messages are not judged here: with `--bus-auth off` anybody may have
-sent some, and readers judge each. Must never take a thing because the backup says it of itself.
+node goes by (marks) has to be what the records give. Messages are not judged here: with `--bus-auth off` anybody may
+have sent some, and readers judge each. Must never take a thing because the backup says it of itself.
 """
 
 from collections.abc import Callable, Iterable, Iterator

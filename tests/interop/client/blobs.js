@@ -75,25 +75,29 @@ export async function putBlob(member, room, name, data) {
 
 /** `{handle, data}` of the first blob of that name: who stored it, and the bytes. */
 export async function getBlob(member, room, name) {
-  for (let after = ""; after !== null;) {
-    const page = await member.requests.get(`/v1/rooms/${room.id}/blobs${after && `?after=${after}`}`);
-    for (const view of page.blobs) {
-      const told = await readManifest(member, room, view).catch(() => null); // one that lies hides no other
-      if (told?.name === name) return { handle: told.handle, data: await fetchBlob(member, room, view.id, told.key) };
-    }
-    after = page.next;
+  for await (const view of member.requests.list(`/v1/rooms/${room.id}/blobs`, "blobs")) {
+    const told = await readManifest(member, room, view).catch((error) => {
+      if (!(error instanceof Refused)) throw error;
+      return null; // one that lies hides no other
+    });
+    if (told?.name === name) return { handle: told.handle, data: await fetchBlob(member, room, view.id, told.key) };
   }
   throw new Refused("not-found", `there is no blob ${name} here`);
 }
 
-async function readManifest(member, room, { id, size, manifest }) {
-  const judge = new Judge(member.logs, member.identity, room);
-  const believed = await judge.believe(unb64u(manifest), purpose(id));
-  const [told, ...more] = believed.messages;
-  const read = strictJson(told);
-  const fits = more.length === 0 && MANIFEST(read) && size === read.size + chunks(read.size) * TAG;
-  if (!fits) throw new Refused("blob-invalid", "the manifest is not of this blob");
-  return { ...read, handle: member.logs.directory.users.get(believed.sender).handle };
+/** What the manifest says and who sealed it; null if it is from before this member joined. */
+async function readManifest(member, room, { id, size, uploader, manifest }) {
+  const believed = await new Judge(member.logs, member.identity, room).believe(unb64u(manifest), purpose(id));
+  if (believed === null) return null;
+  const { messages, sender } = believed;
+  try {
+    const told = strictJson(messages[0]);
+    const fits = messages.length === 1 && MANIFEST(told) && size === told.size + chunks(told.size) * TAG;
+    if (!fits || sender !== uploader) throw new Error("another size, form or uploader");
+    return { ...told, handle: member.logs.directory.users.get(sender).handle };
+  } catch (error) {
+    throw new Refused("blob-invalid", `the manifest is not of this blob: ${error.message}`);
+  }
 }
 
 async function fetchBlob(member, room, id, key) {

@@ -10,7 +10,7 @@ import { Refused } from "./encoding.js";
 const SILENCE = 15_000; // milliseconds
 const FRAME = /^\$JS\.ACK\.[^.]+\.[^.]+\.\d+\.(\d+)\.(\d+)\.\d+\.\d+$/;
 
-/** `{seq, data}` of each frame after number `after`, for as long as the caller wants more. */
+/** `{seq, subject, data}` of each frame after number `after`, for as long as the caller wants more. */
 export async function* deliver(connection, identity, room, after) {
   for (;;) {
     const token = randomBytes(18).toString("base64url");
@@ -46,7 +46,7 @@ async function* oneDelivery(connection, subscription) {
     if (frame && !status) {
       if (Number(frame[2]) !== last + 1) return;
       last += 1;
-      yield { seq: Number(frame[1]), data: Buffer.from(message.data) };
+      yield { seq: Number(frame[1]), subject: message.subject, data: Buffer.from(message.data) };
     } else if (status === 100) {
       if (message.reply?.startsWith("$JS.FC.")) connection.publish(message.reply);
       if (Number(message.headers.get("Nats-Last-Consumer") || 0) > last) return;

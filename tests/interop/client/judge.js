@@ -13,8 +13,10 @@ export class Judge {
     Object.assign(this, { logs, identity, room, named: { room: 1, directory: 1 }, sessions: new Map(), opened: null });
   }
 
-  /** `{sender, sentAt, messages}` of a frame, or null if it is from before this reader joined. */
-  async accept(frame) {
+  /** `{sender, sentAt, messages}` of a frame on a subject, or null if it is from before this reader joined. */
+  async accept(frame, subject) {
+    const own = `room.${this.room.id}.msg.${readEnvelope(frame).sender}`;
+    if (subject !== own) throw new Refused("frame-invalid", "somebody else published it than signed it");
     const content = await this.believe(frame, MESSAGE);
     if (content === null) return null;
     const { session, counter } = readEnvelope(frame);

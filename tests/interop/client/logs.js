@@ -41,8 +41,11 @@ export class Logs {
   /** The keys of a room's epochs that this client can have: see `roomKeys`. */
   async keys(identity, room) {
     const sealed = [];
-    for (let page; (page = await this.#page(`/v1/rooms/${room.id}/keys`, sealed.at(-1)?.sequence ?? 0)).keys.length;) {
-      sealed.push(...page.keys);
+    for (let after = 0; ; after = sealed.at(-1).sequence) {
+      const { keys } = await this.#page(`/v1/rooms/${room.id}/keys`, after);
+      if (keys.length === 0) break;
+      if (keys[0].sequence <= after) throw new Refused("untrusted", "the list of keys goes round");
+      sealed.push(...keys);
     }
     const opened = sealed.map(({ sequence, sealed }) => ({
       epoch: room.states[sequence - 1]?.epoch,

@@ -80,13 +80,9 @@ class Member {
 
   /** The verified room of that name. */
   async room(name) {
-    for (let after = ""; after !== null;) {
-      const { rooms, next } = await this.requests.get(`/v1/rooms${after && `?after=${after}`}`);
-      for (const id of rooms) {
-        const room = await this.logs.refreshRoom(id);
-        if (room.name === name) return room;
-      }
-      after = next;
+    for await (const id of this.requests.list("/v1/rooms", "rooms")) {
+      const room = await this.logs.refreshRoom(id);
+      if (room.name === name) return room;
     }
     throw new Refused("not-found", `there is no room ${name} for you`);
   }
@@ -108,8 +104,12 @@ class Member {
     const judge = new Judge(this.logs, this.identity, room);
     const read = { messages: [], refused: [] };
     await this.connected([], async (connection) => {
-      for await (const { seq, data } of deliver(connection, this.identity, room.id, 0)) {
-        const frame = await judge.accept(data).catch((error) => read.refused.push(error.code) && null);
+      for await (const { seq, subject, data } of deliver(connection, this.identity, room.id, 0)) {
+        const frame = await judge.accept(data, subject).catch((error) => {
+          if (!(error instanceof Refused)) throw error;
+          read.refused.push(error.code);
+          return null;
+        });
         for (const message of frame?.messages ?? []) {
           const { handle } = this.logs.directory.users.get(frame.sender);
           read.messages.push({ handle, text: message.toString("utf-8"), seq });
@@ -158,8 +158,7 @@ class Member {
   /** All that this member verified: `{users, rooms}` by handle and by name. */
   async show() {
     await this.logs.refreshDirectory();
-    const { rooms } = await this.requests.get("/v1/rooms");
-    for (const id of rooms) await this.logs.refreshRoom(id);
+    for await (const id of this.requests.list("/v1/rooms", "rooms")) await this.logs.refreshRoom(id);
     const users = [...this.logs.directory.users.values()].map(({ user, handle, role, until }) => [
       user,
       { handle, role, active: until === null },

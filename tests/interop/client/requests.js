@@ -36,6 +36,16 @@ export class Requests {
     return (await this.send("GET", path)).json();
   }
 
+  /** All items of a list, which comes in pages of that member. */
+  async *list(path, items) {
+    for (let after = ""; after !== null;) {
+      const page = await this.get(`${path}${after && `?after=${after}`}`);
+      yield* page[items];
+      if (page.next !== null && page.next <= after) throw new Refused("untrusted", "the list goes round");
+      after = page.next;
+    }
+  }
+
   /** The answer's JSON to a body of JSON. */
   async post(path, value) {
     return (await this.send("POST", path, Buffer.from(JSON.stringify(value)), JSON_TYPE)).json();

@@ -243,7 +243,7 @@ async def test_a_question_to_another_is_not_put_to_bob(scene: Scene) -> None:
 
 
 async def test_who_is_slow_gets_the_newest_and_knows_how_many_were_lost(scene: Scene) -> None:
-    sent = 3 * WAITING
+    sent = WAITING + 40
     slow = scene.bobs.signals()
     async with hearing(scene.bobs) as ear:
         first = asyncio.ensure_future(anext(slow))

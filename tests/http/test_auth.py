@@ -124,7 +124,10 @@ async def test_one_user_cannot_fill_the_memory_with_bodies_that_never_end() -> N
     async with serving([web.route("*", "/{tail:.*}", thing)]) as server:
         whole = request(server.host, POST, {}, same)
         chunked = request(
-            server.host, POST, {}, lambda sent: [*without("Content-Length")(sent), ("Transfer-Encoding", "chunked")]
+            server.host,
+            POST,
+            {"body": b"5\r\nhello\r\n0\r\n\r\n"},
+            lambda sent: [*without("Content-Length")(sent), ("Transfer-Encoding", "chunked")],
         )
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(whole[:-1])

@@ -54,7 +54,7 @@ def clock(tmp_path: Path) -> Clock:
 
 @asynccontextmanager
 async def _opened(node: Node, clock: Clock, path: Path) -> AsyncIterator[Blobs]:
-    blobs = Blobs(node.books, node.gate, await FileBlobs.open(path / "blobs"), clock, LIMITS)
+    blobs = Blobs(node.books, node.gate, await FileBlobs.open(path / "blobs"), node.audit, clock, LIMITS)
     await blobs.load()
     yield blobs
 
@@ -152,6 +152,18 @@ async def test_a_download_ends_with_the_membership(node: Node, blobs: Blobs, roo
     await node.take("ada", room, room.removal("rex"))
     with pytest.raises(NotFound):
         await anext(reading)
+
+
+async def test_what_is_stored_and_deleted_is_in_the_audit_trail(node: Node, blobs: Blobs, room: RoomStory) -> None:
+    before = len(await node.audit.read(0, 1000))
+    await store(blobs, room)
+    await blobs.delete(user("ada"), room.id, ID)
+    entries = (await node.audit.read(0, 1000))[before:]
+    facts = {"room": room.id, "size": len(DATA)}
+    assert [(entry.actor, entry.action, entry.target, entry.facts) for entry in entries] == [
+        (user("bob"), "blob.store", ID, facts),
+        (user("ada"), "blob.delete", ID, facts),
+    ]
 
 
 async def test_an_upload_is_seen_by_its_owner_only(blobs: Blobs, room: RoomStory) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.vectors.blobs import blob_vectors
+from tests.vectors.changes import change_vectors
 from tests.vectors.frames import frame_vectors
 from tests.vectors.identities import card_vectors, nkey_vectors
 from tests.vectors.keys import fresh_sealed, key_vectors, opens
@@ -26,6 +27,7 @@ def vectors() -> Mapping[str, str]:
         "room-keys.json": key_vectors(_sealed()),
         "frames.json": frame_vectors(),
         "blobs.json": blob_vectors(),
+        "changes.json": change_vectors(),
     }
     return {name: json.dumps(value, indent=1, ensure_ascii=False) + "\n" for name, value in made.items()}
 

@@ -42,12 +42,17 @@ def log_vectors() -> Json:
             "Whole logs, and records that no client takes as the next one, with the code of the error. Records of a "
             "room are judged against the whole directory. `holders` are whom the current epoch's key went to."
         ),
-        "directory": {"bus": story.bus, "records": _good(story.records), "refused": _bad(_directory_refusals(story))},
-        "rooms": [_room(shared, refused_shared), _room(since, _since_refusals(since))],
+        "directory": {
+            "bus": story.bus,
+            "records": good_cases(story.records),
+            "refused": bad_cases(_directory_refusals(story)),
+        },
+        "rooms": [room_case(shared, refused_shared), room_case(since, _since_refusals(since))],
     }
 
 
-def _good(records: Sequence[bytes]) -> list[Json]:
+def good_cases(records: Sequence[bytes]) -> list[Json]:
+    """A whole log."""
     read = map(read_record, records)
     return [
         {"comment": r.type, "record": r.raw.decode(), "head": {"sequence": r.sequence, "hash": r.head.hash}}
@@ -55,19 +60,21 @@ def _good(records: Sequence[bytes]) -> list[Json]:
     ]
 
 
-def _bad(refusals: Sequence[Refusal]) -> list[Json]:
+def bad_cases(refusals: Sequence[Refusal]) -> list[Json]:
+    """Records that may not follow."""
     return [{"comment": why, "record": raw.decode(), "error": error.code} for why, raw, error in refusals]
 
 
-def _room(room: RoomStory, refused: Sequence[Refusal]) -> Json:
+def room_case(room: RoomStory, refused: Sequence[Refusal]) -> Json:
+    """A room's whole log, what it comes to, and what may not follow."""
     return {
         "room": room.id,
         "history": room.state.history,
-        "records": _good(room.records),
+        "records": good_cases(room.records),
         "roles": dict(sorted(room.state.roles.items())),
         "epoch": room.state.epoch.number,
         "holders": sorted(room.state.epoch.holders),
-        "refused": _bad(refused),
+        "refused": bad_cases(refused),
     }
 
 

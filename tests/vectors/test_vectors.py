@@ -19,7 +19,7 @@ from unibus.crypto.roomkey import EpochRef, follow_link, open_sealed, sealed_dig
 from unibus.errors import BY_CODE, UnibusError
 from unibus.model.blobs import manifest_purpose
 from unibus.model.directory import Directory, reduce_directory
-from unibus.model.records import read_record
+from unibus.model.records import TYPES, read_record
 from unibus.model.room import reduce_room
 
 Case = dict[str, Any]
@@ -92,28 +92,40 @@ def test_refused_cards(case: Case) -> None:
         read_card(case["card"])
 
 
-def directory() -> Directory:
-    records = load("records.json", "directory", "records")
+LOGS = ("records.json", "changes.json")
+
+
+def directory(name: str) -> Directory:
+    records = load(name, "directory", "records")
     return reduce_directory(read_record(case["record"].encode()) for case in records)
 
 
-def test_the_directory() -> None:
-    state = directory()
-    assert state.bus == load("records.json", "directory", "bus")
-    for case in load("records.json", "directory", "records"):
+@pytest.mark.parametrize("name", LOGS)
+def test_the_directory(name: str) -> None:
+    state = directory(name)
+    assert state.bus == load(name, "directory", "bus")
+    for case in load(name, "directory", "records"):
         assert state.head_at(case["head"]["sequence"]) == head(case["head"])
 
 
-@cases("records.json", "directory", "refused")
-def test_refused_directory_records(case: Case) -> None:
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [(name, case) for name in LOGS for case in load(name, "directory", "refused")],
+    ids=lambda value: value["comment"] if isinstance(value, dict) else value,
+)
+def test_refused_directory_records(name: str, case: Case) -> None:
     with pytest.raises(UnibusError) as caught:
-        directory().check(read_record(case["record"].encode()))
+        directory(name).check(read_record(case["record"].encode()))
     assert caught.value.code == case["error"]
 
 
-@pytest.mark.parametrize("room", load("records.json", "rooms"), ids=lambda room: room["history"])
-def test_rooms_and_refused_room_records(room: Case) -> None:
-    users = directory()
+@pytest.mark.parametrize(
+    ("name", "room"),
+    [(name, room) for name in LOGS for room in load(name, "rooms")],
+    ids=lambda value: value["room"] if isinstance(value, dict) else value,
+)
+def test_rooms_and_refused_room_records(name: str, room: Case) -> None:
+    users = directory(name)
     records = [read_record(case["record"].encode()) for case in room["records"]]
     state = reduce_room(users.bus or "", room["room"], records, users)
     assert (state.history, state.roles) == (room["history"], room["roles"])
@@ -126,16 +138,8 @@ def test_rooms_and_refused_room_records(room: Case) -> None:
 
 
 def test_every_type_of_record_is_there() -> None:
-    logs = [load("records.json", "directory"), *load("records.json", "rooms")]
-    assert {case["comment"] for log in logs for case in log["records"]} == {
-        "bus.create",
-        "user.admit",
-        "user.revoke",
-        "room.create",
-        "room.add",
-        "room.remove",
-        "room.rotate",
-    }
+    logs = [log for name in LOGS for log in (load(name, "directory"), *load(name, "rooms"))]
+    assert {case["comment"] for log in logs for case in log["records"]} == set(TYPES)
 
 
 def opened(case: Case) -> bytes:

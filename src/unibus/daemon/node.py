@@ -105,11 +105,11 @@ class Node:
                 node=self._options.node_name,
                 work=self._options.data_dir / BACKUP,
             )
+            stack.push_async_callback(self._end_tasks)  # from here on there are some, also when what follows fails
             await self._serve_http(stack, gate, membership, blobs, backups, await floor(self.store))
             self._own(asyncio.create_task(forget_claims(self.store, time.time), name="claims upkeep"))
             self._own(asyncio.create_task(sweep_blobs(blobs), name="blobs upkeep"))
             self._own(asyncio.create_task(drop_old_messages(self.store, self.bus), name="retention upkeep"))
-            stack.push_async_callback(self._end_tasks)
             self._stack = stack.pop_all()
         return self
 
@@ -134,7 +134,7 @@ class Node:
         return store
 
     async def _load_blobs(self, gate: Gate, files: FileBlobs) -> Blobs:
-        blobs = Blobs(self.books, gate, files, time.time, self._options.blobs)
+        blobs = Blobs(self.books, gate, files, self.audit, time.time, self._options.blobs)
         try:
             await blobs.load()
         except StorageUnavailable as error:

@@ -13,6 +13,7 @@ from unibus.crypto.frames import read_envelope, verify_frame
 from unibus.errors import Forbidden, FrameInvalid, HeadConflict, InvalidInput, NotFound, TooLarge, UnibusError
 from unibus.model.blobs import MAX_MANIFEST, check_blob_id, manifest_purpose
 from unibus.model.room import Room
+from unibus.services.audit import Audit
 from unibus.services.blob_quota import BlobLimits, Ledger
 from unibus.services.books import Books
 from unibus.services.gate import Gate
@@ -20,7 +21,6 @@ from unibus.store.blob_port import BlobStore, Held, Place, Upload
 
 GRACE = 24 * 3600.0  # seconds that an upload may rest, and that a blob of an unknown room is kept
 
-audit = structlog.stdlib.get_logger("unibus.audit")
 log = structlog.stdlib.get_logger("unibus.blobs")
 
 
@@ -28,11 +28,18 @@ class Blobs:
     """The blobs of all rooms. `clock` gives Unix seconds; `load` once before use."""
 
     def __init__(
-        self, books: Books, gate: Gate, store: BlobStore, clock: Callable[[], float], limits: BlobLimits | None = None
+        self,
+        books: Books,
+        gate: Gate,
+        store: BlobStore,
+        audit: Audit,
+        clock: Callable[[], float],
+        limits: BlobLimits | None = None,
     ) -> None:
         self._books = books
         self._gate = gate
         self._store = store
+        self._audit = audit
         self._clock = clock
         self._ledger = Ledger(limits or BlobLimits())
 
@@ -95,17 +102,21 @@ class Blobs:
         if held is not None:
             await self._store.abandon(place)
             await self._recount(place)
-            return held
-        _check_manifest(await self._gate.room(actor, room), actor, blob, manifest)
+        else:
+            _check_manifest(await self._gate.room(actor, room), actor, blob, manifest)
+            held = await self._finish(place, manifest)
+        if held.place == place:  # a repeat is noted too: the entry of the first time may have found the disk full
+            await self._audit.done("blob.store", actor=actor, target=blob, room=room, size=held.size)
+        return held
+
+    async def _finish(self, place: Place, manifest: bytes) -> Held:
         try:
             held = await self._store.finish(place, manifest, int(self._clock()))
-        except UnibusError as error:
+        except UnibusError:
             await self._recount(place)
-            audit.warning("refused", actor=actor, action="blob.store", room=room, blob=blob, code=error.code)
             raise
         if held.place != place:
             self._ledger.release(place)
-        audit.info("stored", actor=actor, action="blob.store", room=room, blob=blob, size=held.size)
         return held
 
     async def abandon(self, actor: str, room: str, blob: str) -> None:
@@ -140,11 +151,10 @@ class Blobs:
         state = await self._gate.room(actor, room)
         held = await self.find(actor, room, blob)
         if actor != held.place.owner and state.role(actor, self._books.directory) != "owner":
-            audit.warning("refused", actor=actor, action="blob.delete", room=room, blob=blob, code=Forbidden.code)
             raise Forbidden("only who stored a blob, and an owner of the room, deletes it")
         if await self._store.remove(room, blob) is not None:
             self._ledger.release(held.place)
-            audit.info("deleted", actor=actor, action="blob.delete", room=room, blob=blob, size=held.size)
+            await self._audit.done("blob.delete", actor=actor, target=blob, room=room, size=held.size)
         return held
 
     async def sweep(self) -> int:

@@ -1,0 +1,22 @@
+"""A node that cannot start leaves nothing running."""
+
+import asyncio
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import options
+from tests.support.processes import nats_servers
+from unibus.daemon.node import Node
+from unibus.errors import StartRefused
+
+
+async def test_a_port_that_is_taken_ends_all_that_had_begun(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        told = replace(options(tmp_path / "data"), http_port=taken.getsockname()[1])
+        with pytest.raises(StartRefused, match="--http-bind"):
+            await Node(told).__aenter__()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert nats_servers(tmp_path / "data") == []

@@ -14,7 +14,9 @@ ADA = Identity.from_secret(bytes(32))
 
 
 @asynccontextmanager
-async def linked(locate: Callable[[], Awaitable[tuple[str, None]]], allowed: Callable[[], Awaitable[object]]) -> AsyncIterator[Link]:
+async def linked(
+    locate: Callable[[], Awaitable[tuple[str, None]]], allowed: Callable[[], Awaitable[object]]
+) -> AsyncIterator[Link]:
     """A link whose questions the test answers."""
     link = Link(
         ADA,

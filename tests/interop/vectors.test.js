@@ -40,8 +40,8 @@ each("fingerprints", "fingerprints", async (one) => {
   assert.equal(fingerprint(await identityOf(one.seed)), one.fingerprint);
 });
 
-async function directory() {
-  const { bus, records } = load("records").directory;
+async function directory(file) {
+  const { bus, records } = load(file).directory;
   const state = new Directory(bus);
   for (const { record, head } of records) {
     await state.append(record);
@@ -49,33 +49,36 @@ async function directory() {
   }
   return state;
 }
-const onDirectory = directory();
-each("records", "directory.refused", async (one) => {
-  const state = await onDirectory;
-  await refuses(one.error, () => state.append(one.record));
-});
 
-for (const one of load("records").rooms) {
-  const made = (async () => {
-    const users = await onDirectory;
-    const room = new Room(users.bus, one.room);
-    for (const { record } of one.records) await room.append(record, users);
-    return [room, users];
-  })();
-  test(`records rooms: ${one.history}`, async () => {
-    const [room] = await made;
-    const heads = one.records.map(({ head }) => head.hash);
-    assert.deepEqual(
-      [room.history, Object.fromEntries(room.state.roles), room.hashes],
-      [one.history, one.roles, heads],
-    );
-    assert.deepEqual([room.epochs.length, [...room.epochs.at(-1).holders].sort()], [one.epoch, one.holders]);
+for (const file of ["records", "changes"]) {
+  const onDirectory = directory(file);
+  each(file, "directory.refused", async (one) => {
+    const state = await onDirectory;
+    await refuses(one.error, () => state.append(one.record));
   });
-  for (const { comment, record, error } of one.refused) {
-    test(`records rooms ${one.history} refused: ${comment}`, async () => {
-      const [room, users] = await made;
-      await refuses(error, () => room.append(record, users));
+
+  for (const one of load(file).rooms) {
+    const made = (async () => {
+      const users = await onDirectory;
+      const room = new Room(users.bus, one.room);
+      for (const { record } of one.records) await room.append(record, users);
+      return [room, users];
+    })();
+    test(`${file} rooms: ${one.room}`, async () => {
+      const [room] = await made;
+      const heads = one.records.map(({ head }) => head.hash);
+      assert.deepEqual(
+        [room.history, Object.fromEntries(room.state.roles), room.hashes],
+        [one.history, one.roles, heads],
+      );
+      assert.deepEqual([room.epochs.length, [...room.epochs.at(-1).holders].sort()], [one.epoch, one.holders]);
     });
+    for (const { comment, record, error } of one.refused) {
+      test(`${file} rooms ${one.room} refused: ${comment}`, async () => {
+        const [room, users] = await made;
+        await refuses(error, () => room.append(record, users));
+      });
+    }
   }
 }
 

@@ -16,7 +16,7 @@ export class Directory {
     this.hashes = []; // of the records, in order
     this.users = new Map(); // user → {user, handle, role, sealingKey, since, until}, the last two being record numbers
     this.invites = new Map(); // invite → {maker, role, handle, expires, used, withdrawn}
-    this.latest = 0; // the latest time of any record
+    this.latest = 0; // the latest time of any record of an admin's
   }
 
   get head() {
@@ -40,7 +40,8 @@ export class Directory {
     const change = await this.judged(record);
     change();
     this.hashes.push(record.hash);
-    this.latest = Math.max(this.latest, record.at);
+    const signer = this.users.get(record.signer);
+    if (signer?.until === null && signer.role === "admin") this.latest = Math.max(this.latest, record.at);
   }
 
   /** What the record changes, once all rules held. */
@@ -89,7 +90,7 @@ export class Directory {
     this.#mustBeOpen(invite, record.at);
     const open = this.invites.get(invite);
     const proven = transcript("unibus invite proof v1", this.bus, invite, record.signer);
-    must(verify(invite, proven, unb64u(proof, 64)), "the invite's proof does not hold");
+    must(verify(invite, proven, unb64u(proof, 64)), "the invite's proof does not hold", "forbidden");
     must((open.handle ?? handle) === handle, "the invite is for another handle");
     const enter = await this.#entering(record, open.role);
     return () => {

@@ -5,7 +5,7 @@
 
 import { b64u, Refused, sha256 } from "./encoding.js";
 import { any, bytes, card, exactly, handle, head, integer, nullOr, object, oneOf, optional } from "./shapes.js";
-import { roomName, user } from "./shapes.js";
+import { nameText, user } from "./shapes.js";
 import { readJws, signJws } from "./signing.js";
 
 const RECORD = "unibus-record+jws";
@@ -28,13 +28,13 @@ const DIRECTORY = {
 };
 
 const ROOM = {
-  "room.create": object({ name: roomName, salt: bytes(16), history: oneOf("shared", "since-join"), epoch, sealed }),
+  "room.create": object({ name: nameText, salt: bytes(16), history: oneOf("shared", "since-join"), epoch, sealed }),
   "room.add": object({ user, role: roomRole, epoch: optional(epoch), sealed }),
   "room.remove": object({ user, epoch, sealed }),
   "room.rotate": object({ epoch, sealed }),
   "room.leave": object({ successor: optional(user) }),
   "room.role": object({ user, role: roomRole }),
-  "room.rename": object({ name: roomName }),
+  "room.rename": object({ name: nameText }),
   "room.retention": object({
     seconds: optional(integer(60, 2 ** 32)),
     bytes: optional(integer(2 ** 16, 2 ** 50)),

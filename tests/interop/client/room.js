@@ -7,6 +7,7 @@
 import { sha256, transcript } from "./encoding.js";
 import { base32 } from "./nkeys.js";
 import { must, mustFollow, readRecord } from "./records.js";
+import { roomName } from "./shapes.js";
 
 /** The id of the room that this creator makes with this salt. */
 export function roomIdOf(bus, creator, salt) {
@@ -74,6 +75,7 @@ export class Room {
     must(onBus(signer), "the signer is not on the bus", "not-a-user");
     if (type === "room.create") {
       must(this.id === roomIdOf(this.bus, signer, body.salt), "the id is not that of this creator and salt");
+      must(roomName(body.name), "this cannot be shown as a room's name");
       this.#mustBegin(body.epoch, body.history);
       return { roles: new Map([[signer, "owner"]]), archived: false, holders: [signer] };
     }
@@ -117,7 +119,10 @@ export class Room {
         must(body.role === "owner" || otherOwner(body.user), "the last owner stays one");
         roles.set(body.user, body.role);
         return { roles, archived, holders: [] };
-      default: // room.rename, room.retention, room.archive
+      case "room.rename":
+        must(roomName(body.name), "this cannot be shown as a room's name");
+        return { roles, archived, holders: [] };
+      default: // room.retention, room.archive
         return { roles, archived: type === "room.archive", holders: [] };
     }
   }

@@ -46,6 +46,9 @@ export const roomId = text(/^[a-z2-7]{26}$/);
 const HIDING =
   /[\u{0}-\u{1F}\u{7F}-\u{9F}\u{AD}\u{34F}\u{61C}\u{115F}\u{1160}\u{17B4}\u{17B5}\u{180B}-\u{180F}\u{200B}-\u{200F}\u{2028}-\u{202E}\u{2060}-\u{206F}\u{3164}\u{D800}-\u{DFFF}\u{FE00}-\u{FE0F}\u{FEFF}\u{FFA0}\u{FFF0}-\u{FFFF}\u{E0000}-\u{E0FFF}]/u;
 
+/** What may stand where a room's name belongs; whether it is one is for the room's rules. */
+export const nameText = (value) => typeof value === "string" && [...value].length <= 64;
+
 /** A room's name: 1 to 64 code points, none of which hides or reorders, no blank at either end. */
 export function roomName(value) {
   if (typeof value !== "string" || value.startsWith(" ") || value.endsWith(" ")) return false;

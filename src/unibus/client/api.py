@@ -64,8 +64,13 @@ def unreachable(url: URL, error: aiohttp.ClientError | OSError) -> Unreachable |
         if isinstance(found, ssl.SSLCertVerificationError):
             return refused(str(url).rstrip("/"), found)
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    if isinstance(cause, ssl.SSLError) and "CERTIFICATE_REQUIRED" in str(cause):
-        return Unreachable(f"{str(url).rstrip('/')} wants a certificate of yours: name it with --client-cert")
+    asked = isinstance(cause, ssl.SSLError) and "CERTIFICATE_REQUIRED" in str(cause)
+    if asked or (url.scheme == "https" and isinstance(error, aiohttp.ServerDisconnectedError)):
+        # In TLS 1.3 a client has shaken hands before the server misses its certificate, and may just be cut off.
+        return Unreachable(
+            f"{str(url).rstrip('/')} ended the connection: if it wants a certificate of yours, name it with"
+            " --client-cert"
+        )
     number = cause.errno if isinstance(cause, OSError) else None
     reason = os.strerror(number).lower() if number and number > 0 else str(cause)
     return Unreachable(

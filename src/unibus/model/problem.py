@@ -34,7 +34,7 @@ _GATEWAY = frozenset({502, 503, 504})
 
 
 class Problem(BaseModel):
-    """Problem details (RFC 9457). `type` is `urn:unibus:problem:` and a code, or `about:blank` where the status says it all.
+    """Problem details (RFC 9457). `type` is `urn:unibus:problem:` and a code, or `about:blank`: the status says it all.
 
     `detail` is a sentence for people. The other members go with some codes: the head of the log that has moved on
     (`log` where it is the directory's), the `offset` to go on at, the `limit` or what is `left` in bytes, `retry_after`

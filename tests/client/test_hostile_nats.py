@@ -141,7 +141,7 @@ async def test_a_link_ends_when_what_says_where_the_bus_is_makes_no_sense(server
             await bus.link.connection()
 
 
-@pytest.mark.parametrize("status", [500, 502, 503])
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
 async def test_a_link_outlives_a_control_plane_that_stumbles(server: Server, fake: FakeNats, status: int) -> None:
     async with asyncio.timeout(20), connect(server.url, BOB, deadline=0.3) as bus:
         asked: asyncio.Queue[str] = asyncio.Queue()

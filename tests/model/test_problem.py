@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unibus.errors import BY_CODE, HeadConflict, NotFound, TooLarge, UnibusError, Unreachable, Untrusted
+from unibus.errors import BY_CODE, HeadConflict, NotFound, TooLarge, Unanswered, UnibusError, Unreachable, Untrusted
 from unibus.model.problem import MAX_DETAIL, from_problem, plain_problem, to_problem
 
-LOCAL = {code for code, kind in BY_CODE.items() if issubclass(kind, Untrusted)} | {
+LOCAL = {code for code, kind in BY_CODE.items() if issubclass(kind, Untrusted | Unanswered)} | {
     "backup-invalid",
     "key-custody",
     "start-refused",

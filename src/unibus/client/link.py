@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
 
-from unibus.client.backoff import delays
+from unibus.client.backoff import PASSING, delays
 from unibus.client.trust import refused
 from unibus.crypto.encoding import b64u
 from unibus.crypto.identity import Identity
@@ -29,7 +29,7 @@ from unibus.errors import BusUnavailable, Forbidden, InvalidInput, LimitReached,
 from unibus.model.subjects import events, inbox_prefix
 
 CONNECT_SECONDS = 5
-CLOSE_SECONDS = 0.5
+CLOSE_SECONDS = 2
 ROOMS_CARRIED = 200
 ROOMS_HEARD = 100  # of these; what is left is for writing by turns
 _REFUSED = re.compile(r'permissions violation for [a-z]+ to "room\.([a-z2-7]{26})\.')
@@ -102,8 +102,10 @@ class Connection:
     async def close(self) -> None:
         """End it. Safe to call twice."""
         self.gone.set()
-        with contextlib.suppress(NatsError, OSError):
-            await self.nats.close()
+        # nats-py's close can wait for ever on a connection that is breaking at that moment.
+        with contextlib.suppress(NatsError, OSError, TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self.nats.close()
 
 
 def inbox_prefix_of(nats: Nats) -> str:
@@ -239,7 +241,7 @@ class Link:
                 raise error
             await self._allowed()
         except UnibusError as reason:
-            if isinstance(reason, Untrusted) or reason.status < 500:
+            if isinstance(reason, Untrusted) or (reason.status < 500 and reason.status not in PASSING):
                 return reason
         return None
 

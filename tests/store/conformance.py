@@ -89,13 +89,16 @@ class StoreConformance:
         assert await store.last("log") == expected[-1]
 
     async def test_logs_and_entries_are_counted(self, store: Store, reopen: Reopen) -> None:
-        assert await store.counts() == (0, 0)
+        assert await store.counts("") == (0, 0)
         await fill(store, "log", 5)
         await fill(store, "another", 2)
+        await fill(store, "logbook", 1)
         with pytest.raises(PositionTaken):
             await store.append(Append("log", 1, b"again"))
-        assert await store.counts() == (2, 7)
-        assert await (await reopen(store)).counts() == (2, 7)
+        assert await store.counts("") == (3, 8)
+        store = await reopen(store)
+        assert await store.counts("log") == (2, 6)
+        assert await store.counts("logs") == (0, 0)
 
     async def test_after_and_limit_cut_out_a_page(self, store: Store) -> None:
         await fill(store, "log", 5)

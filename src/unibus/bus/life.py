@@ -96,9 +96,7 @@ class Life:
             await asyncio.gather(*(self._kick(cid) for cid in reached))
             await self.deliveries.end(user, room)
         except BusUnavailable as error:
-            self._fail(f"a revocation did not get through: {error.message}")
-            if self._child is not None:
-                await self._child.kill()
+            await self._lose_control(error)
 
     async def retain(self, room: str, seconds: int | None, size: int | None) -> None:
         """Drop what the room no longer keeps. Raises BusUnavailable."""
@@ -205,7 +203,16 @@ class Life:
         if message.subject.endswith(".DISCONNECT"):
             self.registry.gone(cid)
         elif message.subject.endswith(".CONNECT") and not self.registry.came_up(cid):
-            await self._kick(cid)
+            try:
+                await self._kick(cid)
+            except BusUnavailable as error:
+                await self._lose_control(error)
+
+    async def _lose_control(self, error: BusUnavailable) -> None:
+        """A server that does not obey must not serve on with somebody who is out."""
+        self._fail(f"a revocation did not get through: {error.message}")
+        if self._child is not None:
+            await self._child.kill()
 
     async def _kick(self, cid: int) -> None:
         """Close connection `cid`; that it is gone already is an error of the server's answer, and as good."""

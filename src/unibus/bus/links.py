@@ -25,7 +25,7 @@ SERVER_TIMEOUT = 2.0
 _PING_EVERY = 5
 _NOT_FOUND = 404
 _AGAIN = 0.01
-_CLOSE_WITHIN = 0.5
+_CLOSE_WITHIN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,14 @@ class Links:
         """Close all three, also when the server is already gone."""
         if not self.lost.done():
             self.lost.cancel()
-        for client in (self.core, self.auth, self.system):
-            await client.close()
-        # One that was just breaking is being closed by nats-py itself, which close() does not wait for.
-        for closed in self._closed:
-            await closed.wait()
+        # One that was just breaking is being closed by nats-py itself, which close() does not wait for. And on one that
+        # breaks at this moment close() can wait for ever.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_WITHIN):
+                for client in (self.core, self.auth, self.system):
+                    await client.close()
+                for closed in self._closed:
+                    await closed.wait()
 
     async def jetstream(self, call: str, body: object = None) -> dict[str, object] | None:
         """JetStream's answer to the API `call`, None if what it is about does not exist. Raises BusUnavailable."""

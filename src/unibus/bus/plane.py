@@ -112,14 +112,16 @@ class BusPlane:
         life = self._life
         posture = life.posture if life is not None and not self._reason else None
         return {
+            "kind": "embedded",
             "ready": posture is not None,
-            "reason": self._reason or None,
+            "reason": self._reason.replace(str(self._options.data_dir), "the data directory") or None,
             "auth": self._options.mode.value,
             "restarts": self._restarts,
             "version": posture.version if posture else None,
             "listen": posture.listen if posture else None,
             "jetstream": posture is not None and posture.jetstream,
             "durable": posture is not None and posture.durable,
+            "sync_interval": posture.sync_interval if posture else None,
             "tls": posture is not None and posture.tls,
             "tls_until": posture.tls_until if posture else None,
             "websocket": posture.websocket if posture else None,

@@ -26,7 +26,6 @@ class _WebSocket(BaseModel):
 
 class _Variables(BaseModel):
     server_id: str
-    server_name: str
     version: str
     host: str
     port: int
@@ -43,7 +42,8 @@ class _Answer(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Posture:
-    """`server` is the id of this life (`N…`); `durable` whether each write is on disk before it is acknowledged.
+    """`server` is the id of this life (`N…`); `durable` whether each write is on disk before it is acknowledged,
+    because `sync_interval` is `always` and no number of seconds.
 
     `tls` is whether it is required; `tls_until` the end of the certificate's validity in Unix seconds, None without TLS
     and from servers that do not tell; `websocket` a URL or None.
@@ -54,6 +54,7 @@ class Posture:
     listen: str
     jetstream: bool
     durable: bool
+    sync_interval: str | None
     tls: bool
     tls_until: float | None
     websocket: str | None
@@ -73,10 +74,15 @@ async def read_posture(links: Links, node: str) -> Posture:
         listen=_address(found.host, found.port),
         jetstream=settings is not None,
         durable=settings is not None and settings.sync_always,
+        sync_interval=_sync(settings) if settings is not None else None,
         tls=found.tls_required,
         tls_until=found.tls_cert_not_after.timestamp() if found.tls_cert_not_after else None,
         websocket=f"{'ws' if web.no_tls else 'wss'}://{_address(web.host, web.port)}" if web.port else None,
     )
+
+
+def _sync(settings: _JetStreamConfig) -> str:
+    return "always" if settings.sync_always else f"{settings.sync_interval / 1e9:g}s"
 
 
 def _address(host: str, port: int) -> str:

@@ -1,6 +1,5 @@
 """`unibus room leave|role|rename|rotate|retain|archive`: what changes a room besides its coming and going members."""
 
-import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -8,21 +7,11 @@ import click
 
 from unibus.cli.context import Shared, pass_shared, run
 from unibus.cli.invite import parse_duration
-from unibus.errors import InvalidInput
+from unibus.model.sizes import parse_size
 
 if TYPE_CHECKING:
     from unibus.client.room import Room
     from unibus.model.bodies import RoomRole
-
-_SIZES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-
-
-def parse_size(text: str) -> int:
-    """Bytes of a size such as 500m or 2g (binary units). Raises InvalidInput."""
-    match = re.fullmatch(r"([1-9][0-9]{0,5})([kmgt])", text.lower())
-    if match is None:
-        raise InvalidInput(f"a size is a number and k, m, g or t, such as 500m or 2g, not {text!r}")
-    return int(match[1]) * _SIZES[match[2]]
 
 
 def _change(shared: Shared, room: str, change: "Callable[[Room], Awaitable[None]]", text: str) -> None:

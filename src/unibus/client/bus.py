@@ -306,6 +306,8 @@ class Bus:
         except UnibusError as error:
             for room in self._rooms.values():
                 if name in {DIRECTORY, room_log(room.id)}:
+                    if isinstance(error, Untrusted):
+                        room.end(error)  # who reads and writes here must hear that the server lies
                     room.doubt()
             log.warning("could not follow the log %s: %s (%s)", name, error.message, error.code)
 

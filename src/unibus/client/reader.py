@@ -88,6 +88,8 @@ class Reader:
                         async for frame in frames:
                             after = frame.sequence
                             yield frame
+                if not connection.gone.is_set():
+                    await asyncio.sleep(next(pauses))  # however often a server makes one begin anew
             except (NatsError, OSError, TimeoutError, BusUnavailable, StorageUnavailable):
                 await asyncio.sleep(next(pauses))
 

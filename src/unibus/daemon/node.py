@@ -216,7 +216,9 @@ class Node:
         host, port = self._options.http_host, self._options.http_port
         try:
             context = self._certificates.http if self._certificates else None
-            await Site(runner, host, port, log=log, limits=limits, tls=context).start()
+            site = Site(runner, host, port, log=log, limits=limits, tls=context)
+            metrics.watch("http_connections", "open HTTP connections", lambda: site.connections)
+            await site.start()
         except OSError as error:
             raise StartRefused(f"cannot listen on --http-bind {host}:{port}: {error.strerror}") from error
         self.http_port: int = runner.addresses[0][1]

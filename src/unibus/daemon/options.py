@@ -12,13 +12,14 @@ from typing import Any
 import click
 
 from unibus.daemon.tls import TlsFiles
-from unibus.errors import StartRefused
+from unibus.errors import InvalidInput, StartRefused
 from unibus.http.limits import Limits
+from unibus.model.sizes import parse_size
 from unibus.services.blob_quota import BlobLimits
 
 _LIMITS = Limits()
 BLOB_MAX, BLOB_QUOTA_USER, BLOB_QUOTA_TOTAL = "10G", "10G", "100G"
-_SIZE = re.compile(r"([0-9]{1,12})([KMGT]?)")
+_NODE = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,18 @@ class Options:
     ws_bind: tuple[str, int] | None = None
 
 
-def parse_size(text: str, flag: str) -> int:
-    """The bytes in a size such as 500M or 10G; K, M, G and T are powers of 1024. Raises StartRefused."""
-    found = _SIZE.fullmatch(text)
-    if found is None:
-        raise StartRefused(f"{flag} takes a size such as 500M or 10G, not {text!r}")
-    return int(found[1]) << 10 * " KMGT".index(found[2] or " ")
+def _size(text: str, flag: str) -> int:
+    try:
+        return parse_size(text)
+    except InvalidInput as error:
+        raise StartRefused(f"{flag}: {error.message}") from error
+
+
+def check_node_name(name: str) -> str:
+    """`name` if it can name a node. Raises StartRefused."""
+    if not _NODE.fullmatch(name):
+        raise StartRefused(f"--node-name takes 1 to 63 of a-z 0-9 - and begins with a letter, not {name!r}")
+    return name
 
 
 def parse_bind(text: str, flag: str) -> tuple[str, int]:
@@ -85,9 +92,9 @@ def check(
     http_host, http_port = parse_bind(http_bind, "--http-bind")
     nats_host, nats_port = parse_bind(nats_bind, "--nats-bind")
     blobs = BlobLimits(
-        blob=parse_size(blob_max, "--blob-max"),
-        user=parse_size(blob_quota_user, "--blob-quota-user"),
-        total=parse_size(blob_quota_total, "--blob-quota-total"),
+        blob=_size(blob_max, "--blob-max"),
+        user=_size(blob_quota_user, "--blob-quota-user"),
+        total=_size(blob_quota_total, "--blob-quota-total"),
     )
     limits = Limits(connections=max_connections, rate_per_user=rate_per_user, rate_per_address=rate_per_address)
     return Options(
@@ -98,7 +105,7 @@ def check(
         data_dir,
         bus_auth,
         nats_server,
-        node_name,
+        check_node_name(node_name),
         blobs,
         limits,
         _tls(tls_cert, tls_key, tls_ca),

@@ -38,13 +38,17 @@ class Metrics:
         self.held = {
             name: Gauge(f"unibus_{name}", text, registry=self._registry)
             for name, text in (
-                ("logs", "logs in the store: the directory, the rooms, the audit trail"),
-                ("entries", "entries of all logs: records and notes of the audit trail"),
+                ("rooms", "rooms, archived ones among them"),
+                ("records", "records of the directory and of all rooms"),
                 ("blob_bytes", "bytes of stored blobs"),
             )
         }
         for name, (text, read) in gauges.items():
-            Gauge(f"unibus_{name}", text, registry=self._registry).set_function(read)
+            self.watch(name, text, read)
+
+    def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Show what `read` gives as the gauge `name`, whenever somebody asks."""
+        Gauge(f"unibus_{name}", text, registry=self._registry).set_function(read)
 
     def middleware(self) -> Middleware:
         """Counts every request; goes inside the middleware that makes problems of errors."""

@@ -46,6 +46,11 @@ class Crowd:
                 del self._by_address[address]
 
     @property
+    def size(self) -> int:
+        """How many there are."""
+        return len(self._open)
+
+    @property
     def overrun(self) -> bool:
         """Whether there are so many that not even refusals can be said."""
         return len(self._open) > 2 * self._most
@@ -154,6 +159,11 @@ class Site(web.BaseSite):
     @property
     def name(self) -> str:
         return f"{'https' if self._tls else 'http'}://{self._host}:{self._port}"
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return self._crowd.size
 
     async def start(self) -> None:
         """Listen. Raises OSError if the address is taken or not this machine's."""

@@ -7,6 +7,7 @@ import structlog
 
 from unibus.errors import StorageUnavailable
 from unibus.model.bodies import RoomRetention
+from unibus.model.records import DIRECTORY, ROOM_PREFIX
 from unibus.services.blobs import Blobs
 from unibus.services.gate import retention_mark
 from unibus.services.ports import BusEffects
@@ -54,12 +55,12 @@ async def drop_old_messages(store: Store, effects: BusEffects) -> None:
 
 
 async def measure(store: Store, blobs: Blobs, report: Callable[[str, float], None]) -> None:
-    """Report how much the node holds, by the names `logs`, `entries` and `blob_bytes`, four times a minute."""
+    """Report how much the node holds, by the names `rooms`, `records` and `blob_bytes`, four times a minute."""
     while True:
         try:
-            held = await store.counts()
-            report("logs", held.logs)
-            report("entries", held.entries)
+            rooms, directory = await store.counts(ROOM_PREFIX), await store.counts(DIRECTORY)
+            report("rooms", rooms.logs)
+            report("records", rooms.entries + directory.entries)
         except StorageUnavailable as error:
             log.warning("the store could not be measured", reason=error.message)
         report("blob_bytes", blobs.stored_bytes)

@@ -89,8 +89,8 @@ class Store(Protocol):
         `store.snapshot` reads it, and `SqliteStore.open` takes it. Writers need not wait for this. Not synced to disk.
         """
 
-    async def counts(self) -> Counts:
-        """How many logs and how many entries there are, without looking at each."""
+    async def counts(self, prefix: str) -> Counts:
+        """How many logs there are whose names start with `prefix`, and how many entries in all of them."""
 
     async def posture(self) -> Mapping[str, object]:
         """What the engine really runs with, read back from it: at least `engine` (str) and `durable` (bool)."""

@@ -33,8 +33,8 @@ _LAST = """SELECT position, value FROM entries WHERE log = (SELECT id FROM logs 
     ORDER BY position DESC LIMIT 1"""
 _ATTACHMENTS = """SELECT position, value FROM attachments WHERE log = (SELECT id FROM logs WHERE name = ?)
     AND name = ? AND position > ? ORDER BY position LIMIT ?"""
-# Nothing is ever deleted from these two, so the last row's number is how many there are.
-_COUNTS = "SELECT (SELECT coalesce(max(id), 0) FROM logs), (SELECT coalesce(max(rowid), 0) FROM entries)"
+_COUNTS = """SELECT count(*), coalesce(sum((SELECT max(position) FROM entries WHERE log = logs.id)), 0) FROM logs
+    WHERE name >= ? AND name < ?"""
 _LOGS = "SELECT name FROM logs WHERE name >= ? AND name < ? ORDER BY name LIMIT ?"
 _MARKS = "SELECT name, value FROM marks WHERE name >= ? AND name < ? ORDER BY name LIMIT ?"
 
@@ -140,9 +140,9 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise unavailable(error) from error
 
-    async def counts(self) -> Counts:
+    async def counts(self, prefix: str) -> Counts:
         """See `Store.counts`."""
-        ((logs, entries),) = await self._read(_COUNTS)
+        ((logs, entries),) = await self._read(_COUNTS, *_range(prefix, ""))
         return Counts(logs, entries)
 
     async def posture(self) -> Mapping[str, object]:

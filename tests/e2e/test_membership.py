@@ -3,6 +3,9 @@
 import asyncio
 from pathlib import Path
 
+import aiohttp
+import nats.aio.client
+import nats.errors
 import pytest
 
 from tests.builders import identity, user
@@ -246,3 +249,43 @@ async def test_no_secret_and_no_message_is_in_any_log(start_daemon: StartDaemon,
     secrets = [bootstrap, invite.text, b64u(invite.key.seed), "quick brown", *(b64u(key) for key in keys)]
     secrets += [identity(name).seed for name in ("ada", "bob", "zoe")]
     assert [secret for secret in secrets if secret in logged] == []
+
+
+async def test_a_refused_connection_to_the_bus_is_noted_and_counted(node: tuple[Node, Place]) -> None:
+    running, place = node
+    await place.found("bob")
+    async with asyncio.timeout(WAIT), place.enter("ada") as ada, place.enter("bob") as bob:
+        room = await ada.create_room("ops")
+        await room.send("counted")
+        stranger = nats.aio.client.Client()
+        with pytest.raises(nats.errors.Error):
+            await stranger.connect(
+                f"nats://127.0.0.1:{running.bus.client_port}",
+                nkeys_seed_str=identity("eve").seed,
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+            )
+        await _settled(running)
+        last = (await ada.api.audit(0, 0)).entries[-1]
+        assert (last.action, last.outcome, last.actor) == ("bus.connect", "refused", "-")
+        assert last.facts["code"] == "not-a-user"
+        assert last.facts["claimed"] == user("eve")
+        with pytest.raises(Forbidden):
+            await bob.api.audit(0, 0)
+        async with aiohttp.ClientSession() as session, session.get(f"{place.url}/metrics") as answer:
+            shown = await answer.text()
+    for line in (
+        'unibus_bus_auth_total{outcome="not-a-user"} 1.0',
+        'unibus_bus_auth_total{outcome="ok"} 1.0',
+        'unibus_http_auth_total{outcome="forbidden"} 1.0',
+        'unibus_http_requests_total{route="/v1/audit",status="403"} 1.0',
+        "unibus_users 2.0",
+        "unibus_bus_up 1.0",
+        "unibus_bus_restarts 0.0",
+    ):
+        assert line in shown.splitlines()
+    assert user("ada") not in shown
+    assert room.id not in shown
+    assert {"unibus_rooms", "unibus_records", "unibus_blob_bytes", "unibus_loop_lag_seconds"} <= {
+        line.split()[0] for line in shown.splitlines()
+    }

@@ -20,7 +20,7 @@ from unibus.bus.permissions import EVERYTHING, permissions
 from unibus.bus.registry import Registry
 from unibus.bus.workers import Workers
 from unibus.errors import InvalidInput, LimitReached, NotAUser, UnibusError
-from unibus.services.ports import BusPolicy
+from unibus.services.ports import BusPolicy, Decided
 
 MOST_AT_ONCE = 512
 _DECIDE_WITHIN = AUTH_TIMEOUT * 0.75
@@ -41,6 +41,7 @@ class Callout:
         clock: Callable[[], float],
         random: Callable[[int], bytes],
         log: FilteringBoundLogger,
+        decided: Decided,
     ) -> None:
         self._links = links
         self._keys = keys
@@ -51,6 +52,7 @@ class Callout:
         self._clock = clock
         self._random = random
         self._log = log
+        self._decided = decided
         self._workers = Workers("auth callout", MOST_AT_ONCE, log)
 
     async def start(self) -> None:
@@ -121,6 +123,7 @@ class Callout:
             raise NotAUser("this identity's rights changed while it connected: connect again")
         connection.rooms = frozenset((*grants.write, *grants.read))
         granted = permissions(grants) if self._mode is BusAuth.ENFORCE else EVERYTHING
+        self._decided(user, attempt.host, None)
         return core.approval(attempt, granted, self._keys, int(self._clock()))
 
     def _let_in_unchecked(self, attempt: core.Attempt) -> str:
@@ -129,6 +132,7 @@ class Callout:
 
     def _refuse(self, attempt: core.Attempt, error: UnibusError) -> str:
         self._log.info("a connection was refused", user=attempt.claimed, host=attempt.host, code=error.code)
+        self._decided(attempt.claimed, attempt.host, error)
         return core.refusal(attempt, error.code, self._keys, int(self._clock()))
 
     async def _answer(self, message: Msg, attempt: core.Attempt, answer: str) -> None:

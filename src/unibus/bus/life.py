@@ -28,7 +28,7 @@ from unibus.bus.registry import Registry
 from unibus.bus.tap import tap
 from unibus.bus.tls import BusTls, comes_to_show
 from unibus.errors import BusUnavailable
-from unibus.services.ports import BusPolicy, StreamState
+from unibus.services.ports import BusPolicy, Decided, StreamState
 
 READY_WITHIN = 120.0
 STOP_GRACE = 5.0
@@ -47,6 +47,7 @@ class Surroundings:
     clock: Callable[[], float]
     random: Callable[[int], bytes]
     log: FilteringBoundLogger
+    decided: Decided
 
 
 class Life:
@@ -161,6 +162,7 @@ class Life:
             clock=around.clock,
             random=around.random,
             log=around.log,
+            decided=around.decided,
         )
         self._closing.push_async_callback(callout.close)
         await callout.start()

@@ -22,7 +22,7 @@ from unibus.bus.options import BusOptions
 from unibus.crypto.encoding import dump_json
 from unibus.errors import BusUnavailable, StartRefused
 from unibus.model import subjects
-from unibus.services.ports import BusPolicy, StreamState
+from unibus.services.ports import BusPolicy, Decided, StreamState
 
 
 class BusPlane:
@@ -37,10 +37,12 @@ class BusPlane:
         clock: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = os.urandom,
         jitter: Callable[[], float] = chance.random,
+        decided: Decided = lambda _user, _host, _error: None,
     ) -> None:
         self._options = options
         self._policy = policy
         self._log = log
+        self._decided = decided
         self._clock = clock
         self._random = random
         self._jitter = jitter
@@ -70,6 +72,7 @@ class BusPlane:
             clock=self._clock,
             random=self._random,
             log=self._log,
+            decided=self._decided,
         )
         try:
             first = await self._begin(around)

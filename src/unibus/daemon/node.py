@@ -34,7 +34,7 @@ from unibus.http.metrics import Metrics
 from unibus.http.problems import problem_middleware
 from unibus.http.routing import route
 from unibus.http.site import Site
-from unibus.services.audit import Audit
+from unibus.services.audit import NOBODY, ORIGIN, Audit
 from unibus.services.backups import Backups
 from unibus.services.blobs import Blobs
 from unibus.services.books import Books
@@ -78,7 +78,8 @@ class Node:
             await self.audit.open()
             stack.push_async_callback(self.audit.close)
             gate = Gate(self.books, self.store)
-            self.bus = BusPlane(self._bus_options(), gate, log)
+            self.metrics = Metrics(self._gauges())
+            self.bus = BusPlane(self._bus_options(), gate, log, decided=self._decided)
             await self.bus.start()
             stack.push_async_callback(self.bus.stop)
             self.bus.failed.add_done_callback(self._part_failed)
@@ -191,7 +192,7 @@ class Node:
         users = authenticator(self.books.directory.active, NotAUser)
         invited = authenticator(reading.is_invite, InviteUnknown)
         api = Api(users, invited, membership, reading, gate, self._nats_place, time.time, limits)
-        metrics = Metrics(self._gauges())
+        metrics = self.metrics
         self._own(asyncio.create_task(watch_loop(metrics.loop_lag.set), name="loop watch"))
         held = metrics.held
         self._own(
@@ -234,6 +235,12 @@ class Node:
             log.info("nothing to renew: there is no certificate")
             return
         await self._certificates.renew(self._options.http_host, self.http_port, self.bus.renew_certificate)
+
+    def _decided(self, user: str, host: str, error: UnibusError | None) -> None:
+        self.metrics.bus_decided(error.code if error else "ok")
+        if error is not None:
+            ORIGIN.set(host)
+            self.audit.refused("bus.connect", error, actor=NOBODY, claimed=user[:64] or None)  # nothing is proven yet
 
     def _gauges(self) -> dict[str, tuple[str, Callable[[], float]]]:
         directory = self.books.directory

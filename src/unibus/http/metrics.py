@@ -35,6 +35,9 @@ class Metrics:
         self._seconds_of = cache(self._seconds.labels)
         self._auth_of = cache(self._auth.labels)
         self.loop_lag = Gauge("unibus_loop_lag_seconds", "how late the event loop last was", registry=self._registry)
+        self._bus_auth = Counter(
+            "unibus_bus_auth", "outcomes of connections to the bus", ["outcome"], registry=self._registry
+        )
         self.held = {
             name: Gauge(f"unibus_{name}", text, registry=self._registry)
             for name, text in (
@@ -45,6 +48,10 @@ class Metrics:
         }
         for name, (text, read) in gauges.items():
             self.watch(name, text, read)
+
+    def bus_decided(self, outcome: str) -> None:
+        """Count a connection to the bus: `ok`, or the code of what it was refused for."""
+        self._bus_auth.labels(outcome).inc()
 
     def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Show what `read` gives as the gauge `name`, whenever somebody asks."""

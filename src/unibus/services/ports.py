@@ -1,9 +1,11 @@
 """What services and the bus ask of each other, as ports. Values only; neither side knows the other's insides."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from unibus.errors import UnibusError
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,10 @@ class Grants:
     user: str
     write: tuple[str, ...]
     read: tuple[str, ...] = ()
+
+
+Decided = Callable[[str, str, UnibusError | None], None]
+"""Hears of each bus connection that was decided on: who it says it is, from where, and why it was refused if it was."""
 
 
 class BusPolicy(Protocol):

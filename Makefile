@@ -23,7 +23,7 @@ run: $(STAMP) ## the daemon in the foreground, on the embedded defaults
 	@exec $(BIN)/unibus-membershipd
 
 test: $(STAMP) ## every test
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-large: $(STAMP) ## 2 GiB through a daemon held to 200 MB; a minute, 4 GiB of disk
 	$(BIN)/python -m pytest -m large

@@ -7,7 +7,9 @@ import pytest
 
 from tests.bus.conftest import StartStage
 from tests.bus.stage import OTHER_ROOM, ROOM, Member, Stage, login_of, shake_hands
+from unibus.bus.listening import covers
 from unibus.bus.options import BusAuth
+from unibus.model import subjects
 
 LENIENT = [BusAuth.WARN, BusAuth.OFF]
 
@@ -55,6 +57,42 @@ async def test_warn_names_what_enforce_would_refuse(start_stage: StartStage) -> 
     await stage.log.heard("enforce would refuse this connection", user=stranger.user, code="not-a-user")
     await stage.log.heard("enforce would refuse this delivery", user=stranger.user, code="not-a-user")
     await stage.log.heard("enforce would refuse this publish", user=stranger.user)
+
+
+async def test_warn_names_subscriptions_that_enforce_would_refuse(start_stage: StartStage) -> None:
+    stage = await start_stage(BusAuth.WARN)
+    member, other = stage.member(ROOM), stage.member(OTHER_ROOM)
+    async with stage.connect(member) as c:
+        await c.client.subscribe(subjects.events(member.user))
+        await c.client.subscribe(subjects.events(other.user))
+        await c.client.subscribe("room.*.sig.>")
+        await stage.log.heard(
+            "enforce would refuse this subscription", user=member.user, subject=subjects.events(other.user)
+        )
+        await stage.log.heard("enforce would refuse this subscription", subject="room.*.sig.>")
+    told = [entry["subject"] for entry in stage.log.entries if "subscription" in str(entry["event"])]
+    assert sorted(map(str, told)) == sorted([subjects.events(other.user), "room.*.sig.>"])
+
+
+@pytest.mark.parametrize(
+    ("allowed", "wanted", "covered"),
+    [
+        ("a.b", "a.b", True),
+        ("a.*", "a.b", True),
+        ("a.*", "a.*", True),
+        ("a.>", "a.b.c", True),
+        ("a.>", "a.>", True),
+        (">", "a", True),
+        ("a.b", "a.*", False),
+        ("a.*", "a.>", False),
+        ("a.*", "a.b.c", False),
+        ("a.>", "a", False),
+        ("a.b.c", "a.b", False),
+        ("a", "b", False),
+    ],
+)
+def test_what_a_subject_covers(allowed: str, wanted: str, covered: bool) -> None:
+    assert covers(allowed, wanted) is covered
 
 
 async def test_warn_is_silent_about_what_enforce_would_allow(start_stage: StartStage) -> None:

@@ -22,6 +22,7 @@ from unibus.bus.child import Child
 from unibus.bus.deliveries import Deliveries
 from unibus.bus.keys import BusKeys
 from unibus.bus.links import Links
+from unibus.bus.listening import watch_subscriptions
 from unibus.bus.options import BusAuth, BusOptions
 from unibus.bus.posture import Posture, read_posture
 from unibus.bus.registry import Registry
@@ -152,6 +153,12 @@ class Life:
         await self.deliveries.start()
         if options.mode is BusAuth.WARN:
             await tap(links, around.policy, around.log)
+            watch = asyncio.create_task(
+                watch_subscriptions(links, self.posture.server, self.registry, around.policy, around.log),
+                name="subscriptions watch",
+            )
+            watch.add_done_callback(self._check_ended)
+            self._closing.callback(watch.cancel)
         callout = Callout(
             links,
             around.keys,

@@ -2,7 +2,8 @@
 
 1. form, bus and time, which cost next to nothing; 2. the signature over method, address and the digest of the body;
 3. whether the signer is a user; 4. the body, which is read only now and must have that digest; 5. the nonce, claimed
-last, so that nobody without a user's key can fill the store with claims or burn a nonce of somebody else's.
+last, so that nobody without a user's key can fill the store with claims or burn a nonce of somebody else's. Where a
+body is written as it comes (`authenticate_stream`), the nonce is claimed before it.
 
 A user is looked up only after the signature held: otherwise the answers would tell anybody who is on the bus. Must
 never take anything from a request that the signature does not cover, other than to refuse it.

@@ -31,6 +31,7 @@ from unibus.errors import (
     Forbidden,
     InvalidInput,
     InviteUsed,
+    InviteWithdrawn,
     JustRestored,
     LimitReached,
     LogRolledBack,
@@ -352,3 +353,22 @@ async def test_a_used_invite_stays_used(node: tuple[Node, Place], tmp_path: Path
     async with serving(tmp_path / "again") as again:
         with pytest.raises(InviteUsed):
             await join_bus(type(invite)(invite.bus, invite.key, again.url), identity("eve"), "eve")
+
+
+async def test_an_invite_from_before_a_restore_may_have_been_used_and_is_taken_no_more(
+    node: tuple[Node, Place], tmp_path: Path
+) -> None:
+    _, place = node
+    await place.found()
+    async with place.enter("ada") as ada:
+        invite = await ada.invite()
+        await fetch_backup(ada, tmp_path / "backup", silent)
+        await join_bus(invite, identity("bob"), "bob")
+    await restored(tmp_path / "backup", tmp_path / "again")
+    async with serving(tmp_path / "again") as again:
+        with pytest.raises(InviteWithdrawn, match="restored"):
+            await join_bus(type(invite)(invite.bus, invite.key, again.url), identity("eve"), "eve")
+        async with again.enter("ada") as ada:
+            await asyncio.sleep(1.1)  # an invite is as old as its second
+            fresh = await ada.invite()
+        assert await join_bus(type(fresh)(fresh.bus, fresh.key, again.url), identity("eve"), "eve") == "eve"

@@ -74,6 +74,7 @@ class Node:
                 await self.books.load()
             except StorageUnavailable as error:
                 raise StartRefused(error.message) from error
+            self.books.restored = await floor(self.store)
             self.audit = Audit(self.store, self._options.node_name, time.time)
             await self.audit.open()
             stack.push_async_callback(self.audit.close)
@@ -107,7 +108,7 @@ class Node:
                 work=self._options.data_dir / BACKUP,
             )
             stack.push_async_callback(self._end_tasks)  # from here on there are some, also when what follows fails
-            await self._serve_http(stack, gate, membership, blobs, backups, await floor(self.store))
+            await self._serve_http(stack, gate, membership, blobs, backups)
             self._own(asyncio.create_task(forget_claims(self.store, time.time), name="claims upkeep"))
             self._own(asyncio.create_task(sweep_blobs(blobs), name="blobs upkeep"))
             self._own(asyncio.create_task(drop_old_messages(self.store, self.bus), name="retention upkeep"))
@@ -170,7 +171,6 @@ class Node:
         membership: Membership,
         blobs: Blobs,
         backups: Backups,
-        restored: int,
     ) -> None:
         reading = Reading(self.books, self.store, gate)
 
@@ -184,7 +184,7 @@ class Node:
                 body_seconds=limits.body_seconds,
                 held_bodies=limits.held_bodies,
                 pace=limiter.pace,
-                floor=restored,
+                floor=self.books.restored,
             )
 
         limits = self._options.limits

@@ -66,7 +66,7 @@ class Directory(DirectoryState):
                 self.users[user] = replace(self.users[user], handle=handle)
             case InviteCreate() as body:
                 self.invites[body.invite] = Invite(
-                    body.invite, body.role, body.expires, body.handle, inviter=record.signer
+                    body.invite, body.role, body.expires, body.handle, inviter=record.signer, made=record.at
                 )
             case InviteWithdraw(invite=key):
                 self.invites[key] = replace(self.invites[key], withdrawn=True)

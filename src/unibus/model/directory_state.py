@@ -24,13 +24,14 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Invite:
-    """One invite that was ever made. `expires` is in Unix seconds; `used` is who joined by it."""
+    """One invite that was ever made. `made` and `expires` are in Unix seconds; `used` is who joined by it."""
 
     invite: str
     role: Role
     expires: int
     handle: str | None
     inviter: str
+    made: int
     used: str | None = None
     withdrawn: bool = False
 

@@ -26,6 +26,8 @@ class Books:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.directory = Directory()
+        self.restored = 0
+        """Unix seconds up to which what was made may have been spent since, because a backup was restored; or 0."""
         self._rooms: OrderedDict[str, Room] = OrderedDict()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 

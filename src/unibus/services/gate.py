@@ -6,7 +6,7 @@ foreign one are refused alike, so that nobody learns which rooms exist.
 
 from collections.abc import Sequence
 
-from unibus.errors import Forbidden, InvalidInput, LimitReached, NotAUser, NotFound
+from unibus.errors import Forbidden, InvalidInput, InviteWithdrawn, LimitReached, NotAUser, NotFound
 from unibus.model.names import check_room_id
 from unibus.model.room import Room
 from unibus.services.books import Books
@@ -25,6 +25,13 @@ def member_mark(user: str, room: str = "") -> str:
 def retention_mark(room: str = "") -> str:
     """The name of the mark that holds what `room` keeps; without a room, the prefix of all of them."""
     return f"retention/{room}"
+
+
+def check_invite_of_restored(books: Books, invite: str) -> None:
+    """Raise InviteWithdrawn for an invite from before a restore: it may have been used since the backup was made."""
+    found = books.directory.invites.get(invite)
+    if found is not None and found.used is None and found.made <= books.restored:
+        raise InviteWithdrawn("this bus was restored from a backup since this invite was made: ask for another")
 
 
 class Gate:

@@ -32,7 +32,7 @@ from unibus.model.room import Room, check_sealed
 from unibus.services.audit import Audit
 from unibus.services.books import Books
 from unibus.services.consequences import Action, after_directory, after_room, perform
-from unibus.services.gate import member_mark, retention_mark
+from unibus.services.gate import check_invite_of_restored, member_mark, retention_mark
 from unibus.services.ports import BusEffects
 from unibus.store.port import Store
 
@@ -91,6 +91,7 @@ class Membership:
         record = read_record(raw)
         if not isinstance(record.body, UserJoin) or record.body.invite != invite:
             raise Forbidden("an invite is good for joining by it, and for nothing else")
+        check_invite_of_restored(self._books, invite)
         return await self._audited(record.signer, record, self._append_directory(record))
 
     async def append_room(self, actor: str, room: str, raw: bytes, sealed: Mapping[str, bytes]) -> Head:

@@ -9,7 +9,7 @@ from unibus.model.directory_rules import open_invite
 from unibus.model.records import DIRECTORY, room_log
 from unibus.model.room import Room
 from unibus.services.books import Books
-from unibus.services.gate import Gate
+from unibus.services.gate import Gate, check_invite_of_restored
 from unibus.store.port import Entry, Store
 
 
@@ -56,7 +56,9 @@ class Reading:
     def invitation(self, invite: str, now: int) -> tuple[Invite, Head]:
         """What an invite that can still be used is for, and the head that joining extends. Raises the Invite errors."""
         directory = self._books.directory
-        return open_invite(directory, invite, now), directory.head
+        found = open_invite(directory, invite, now)
+        check_invite_of_restored(self._books, invite)
+        return found, directory.head
 
     def bus_id(self) -> str | None:
         """The bus's id, for anybody. None before there is a bus."""

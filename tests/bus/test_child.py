@@ -48,7 +48,7 @@ def _is_there(pid: int) -> bool:
     """Whether the process runs: not gone, and not a zombie that nobody has waited for yet."""
     try:
         return _state(Path(f"/proc/{pid}/stat")) != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone before it was looked for, or while it was read
         return False
 
 

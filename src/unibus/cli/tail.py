@@ -1,6 +1,8 @@
 """`unibus tail`: the messages of a room, as they come."""
 
 import base64
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import click
@@ -31,14 +33,15 @@ def command(shared: Shared, room: str, since: str, count: int | None, signals: b
         begin = since if since in {"start", "now"} else parse_position(since)
         async with shared.bus() as bus:
             found = await bus.room(room)
-            coming = (
-                found.signals(on_refused=_refused) if signals else found.messages(begin, on_refused=_refused)  # type: ignore[arg-type]  # one of two words, or a position
+            coming: AsyncGenerator[Message | Signal, None] = (
+                found.signals(on_refused=_refused) if signals else found.messages(begin, on_refused=_refused)  # type: ignore[arg-type]  # one of two words, or a position; read only
             )
-            async for message in coming:
-                show(message, as_json=shared.json)
-                seen += 1
-                if seen == count:
-                    return
+            async with aclosing(coming) as messages:
+                async for message in messages:
+                    show(message, as_json=shared.json)
+                    seen += 1
+                    if seen == count:
+                        return
 
     run(work())
 

@@ -65,7 +65,8 @@ def unreachable(url: URL, error: aiohttp.ClientError | OSError) -> Unreachable |
             return refused(str(url).rstrip("/"), found)
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     asked = isinstance(cause, ssl.SSLError) and "CERTIFICATE_REQUIRED" in str(cause)
-    if asked or (url.scheme == "https" and isinstance(error, aiohttp.ServerDisconnectedError)):
+    cut_off = isinstance(cause, aiohttp.ServerDisconnectedError | ConnectionResetError)
+    if asked or (url.scheme == "https" and cut_off):
         # In TLS 1.3 a client has shaken hands before the server misses its certificate, and may just be cut off.
         return Unreachable(
             f"{str(url).rstrip('/')} ended the connection: if it wants a certificate of yours, name it with"

@@ -78,7 +78,7 @@ async def _daemon(data_dir: Path) -> AsyncIterator[str]:
         stderr=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None  # noqa: S101 - for the type checker: it was asked for
-    assert process.stderr is not None  # noqa: S101
+    assert process.stderr is not None  # noqa: S101 - the same
     log = asyncio.create_task(process.stderr.read(), name="demo daemon log")
     try:
         while line := (await process.stdout.readline()).decode():

@@ -5,9 +5,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PACKAGES := tests/debian-packages.txt
+HOST_PACKAGES := tests/debian-packages-hosts.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-large check format demo bench lock clean
+.PHONY: help run test test-large test-faults test-deploy check format demo bench lock clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -23,10 +25,18 @@ run: $(STAMP) ## the daemon in the foreground, on the embedded defaults
 	@exec $(BIN)/unibus-membershipd
 
 test: $(STAMP) ## every test
+	@tests/install-packages $(PACKAGES)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-large: $(STAMP) ## 2 GiB through a daemon held to 200 MB; a minute, 4 GiB of disk
 	$(BIN)/python -m pytest -m large
+
+test-faults: $(STAMP) ## nats-server ended and hindered again and again under load; minutes
+	$(BIN)/python -m pytest -m faults
+
+test-deploy: $(STAMP) ## installs on real user managers and hosts of the tests' own; needs root; minutes
+	@tests/install-packages $(HOST_PACKAGES)
+	$(BIN)/python -m pytest -m deploy
 
 check: $(STAMP) ## types, lint, format and layers
 	$(BIN)/ruff check .

@@ -27,6 +27,7 @@ from unibus.model import bodies, subjects, wire
 from unibus.model.names import room_name_stands
 from unibus.model.problem import from_problem, to_problem
 from unibus.services import gate, membership
+from unibus.services.following import Claims
 from unibus.services.ports import Grants
 
 ROOT = Path(__file__).parent.parent
@@ -91,7 +92,8 @@ def test_optional_members_of_records_are_called_so() -> None:
 
 async def test_every_route_stands_in_the_table_of_routes_and_no_other(tmp_path: Path) -> None:
     async with running(tmp_path / "unibus.db") as node:
-        users = Authenticator(node.store, bus_id=node.reading.bus_id, is_user=lambda _: False, clock=time.time)
+        claims = Claims(node.store, node.books)
+        users = Authenticator(claims, bus_id=node.reading.bus_id, is_user=lambda _: False, clock=time.time)
         served = api.Api(
             users, users, node.membership, node.reading, node.gate, lambda: api.NatsPlace(None, 4250), time.time
         )

@@ -46,6 +46,9 @@ class Claimed:
         self.names[name] = expires_at
         return True
 
+    async def look_again(self) -> None:
+        return
+
 
 @dataclass(frozen=True)
 class Bus:

@@ -101,7 +101,7 @@ async def running(
             effects,
             lambda: now,
             audit=audit,
-            bootstrap=bootstrap,
+            bootstrap=lambda: None if books.directory.bus else bootstrap,
             founded=lambda: effects.calls.append(("founded",)),
         )
         yield Node(store, books, gate, membership, Reading(books, store, gate), effects, audit)

@@ -5,7 +5,6 @@ Starts from the inside out and stops from the outside in, so that nothing is ask
 
 import asyncio
 import os
-import secrets
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -13,31 +12,23 @@ from types import TracebackType
 from typing import Any, Self
 
 import structlog
-from aiohttp import web
 
 from unibus import __version__
 from unibus.bus.options import BusAuth, BusOptions
 from unibus.bus.plane import BusPlane
 from unibus.daemon.data_dir import BACKUP, BLOBS, STORE, DataDir
 from unibus.daemon.options import Options
+from unibus.daemon.serving import Parts, serve
 from unibus.daemon.tls import Certificates
-from unibus.errors import InviteUnknown, NotAUser, StartRefused, StorageUnavailable, UnibusError
-from unibus.http.api import Api, NatsPlace
-from unibus.http.audit import AuditApi, audit_middleware
-from unibus.http.auth import Authenticator
-from unibus.http.backup import BackupApi
-from unibus.http.blobs import BlobApi
-from unibus.http.description import described
-from unibus.http.health import health, health_operations
-from unibus.http.limiting import Limiter
+from unibus.errors import StartRefused, StorageUnavailable, UnibusError
+from unibus.http.api import NatsPlace
+from unibus.http.health import health
 from unibus.http.metrics import Metrics
-from unibus.http.problems import problem_middleware
-from unibus.http.routing import route
-from unibus.http.site import Site
 from unibus.services.audit import NOBODY, ORIGIN, Audit
 from unibus.services.backups import Backups
 from unibus.services.blobs import Blobs
 from unibus.services.books import Books
+from unibus.services.following import Claims
 from unibus.services.gate import Gate
 from unibus.services.membership import Membership
 from unibus.services.reading import Reading
@@ -63,23 +54,21 @@ class Node:
         """Done with an exception when a part that must not end has ended; the process should then end too."""
 
     async def __aenter__(self) -> Self:
+        options = self._options
         async with AsyncExitStack() as stack:
-            if self._options.tls is not None:
-                found = Certificates(self._options.tls, log, clock=time.time, random=os.urandom)
+            if options.tls is not None:
+                found = Certificates(options.tls, log, clock=time.time, random=os.urandom)
                 self._certificates = stack.enter_context(found)
-            self.data_dir = stack.enter_context(DataDir(self._options.data_dir))
+            self.data_dir = stack.enter_context(DataDir(options.data_dir))
             self.store: Store = await self._open_store(stack)
             self.books = Books(self.store)
-            try:
-                await self.books.load()
-            except StorageUnavailable as error:
-                raise StartRefused(error.message) from error
-            self.books.restored = await floor(self.store)
-            self.audit = Audit(self.store, self._options.node_name, time.time)
-            await self.audit.open()
+            self.audit = Audit(self.store, options.node_name, time.time)
             stack.push_async_callback(self.audit.close)
             gate = Gate(self.books, self.store)
             self.metrics = Metrics(self._gauges())
+            files = await FileBlobs.open(options.data_dir / BLOBS)
+            self.blobs = Blobs(self.books, gate, files, self.audit, time.time, options.blobs)
+            await self._take_up()
             self.bus = BusPlane(self._bus_options(), gate, log, decided=self._decided)
             await self.bus.start()
             stack.push_async_callback(self.bus.stop)
@@ -90,12 +79,10 @@ class Node:
                 self.bus,
                 time.time,
                 audit=self.audit,
-                bootstrap=self._bootstrap(),
+                bootstrap=self._bootstrap,
                 founded=self.data_dir.spend_token,
             )
             stack.push_async_callback(membership.close)
-            files = await FileBlobs.open(self._options.data_dir / BLOBS)
-            blobs = await self._load_blobs(gate, files)
             backups = Backups(
                 books=self.books,
                 gate=gate,
@@ -104,16 +91,57 @@ class Node:
                 messages=self.bus,
                 audit=self.audit,
                 clock=time.time,
-                node=self._options.node_name,
-                work=self._options.data_dir / BACKUP,
+                node=options.node_name,
+                work=options.data_dir / BACKUP,
             )
             stack.push_async_callback(self._end_tasks)  # from here on there are some, also when what follows fails
-            await self._serve_http(stack, gate, membership, blobs, backups)
-            self._own(asyncio.create_task(forget_claims(self.store, time.time), name="claims upkeep"))
-            self._own(asyncio.create_task(sweep_blobs(blobs), name="blobs upkeep"))
-            self._own(asyncio.create_task(drop_old_messages(self.store, self.bus), name="retention upkeep"))
+            parts = Parts(
+                options=options,
+                books=self.books,
+                claims=Claims(self.store, self.books),
+                gate=gate,
+                reading=Reading(self.books, self.store, gate),
+                membership=membership,
+                blobs=self.blobs,
+                backups=backups,
+                audit=self.audit,
+                metrics=self.metrics,
+                look=self.health,
+                nats=self._nats_place,
+                certificates=self._certificates,
+                log=log,
+            )
+            self.http_port = await serve(parts, stack)
+            if self._certificates is not None:
+                await self._certificates.look(options.http_host, self.http_port)
+            self._begin_upkeep()
             self._stack = stack.pop_all()
         return self
+
+    async def _take_up(self) -> None:
+        """Read what the store has. Users are let in as soon as the books are loaded, so those come last."""
+        try:
+            self.books.restored = await floor(self.store)
+            await self.audit.open()
+            await self.blobs.load()
+            await self.books.load()
+        except StorageUnavailable as error:
+            raise StartRefused(error.message) from error
+        if self.founded:
+            self.data_dir.spend_token()
+        else:
+            self.data_dir.bootstrap_token()
+
+    def _begin_upkeep(self) -> None:
+        held = self.metrics.held
+        for name, work in {
+            "loop watch": watch_loop(self.metrics.loop_lag.set),
+            "measure": measure(self.store, self.blobs, lambda name, value: held[name].set(value)),
+            "claims upkeep": forget_claims(self.store, time.time),
+            "blobs upkeep": sweep_blobs(self.blobs),
+            "retention upkeep": drop_old_messages(self.store, self.bus),
+        }.items():
+            self._own(asyncio.create_task(work, name=name))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -135,14 +163,6 @@ class Node:
         stack.push_async_callback(store.close)
         return store
 
-    async def _load_blobs(self, gate: Gate, files: FileBlobs) -> Blobs:
-        blobs = Blobs(self.books, gate, files, self.audit, time.time, self._options.blobs)
-        try:
-            await blobs.load()
-        except StorageUnavailable as error:
-            raise StartRefused(error.message) from error
-        return blobs
-
     def _bus_options(self) -> BusOptions:
         options = self._options
         ws_host, ws_port = options.ws_bind or (None, 0)
@@ -159,72 +179,7 @@ class Node:
         )
 
     def _bootstrap(self) -> str | None:
-        if self.founded:
-            self.data_dir.spend_token()
-            return None
-        return self.data_dir.bootstrap_token()
-
-    async def _serve_http(
-        self,
-        stack: AsyncExitStack,
-        gate: Gate,
-        membership: Membership,
-        blobs: Blobs,
-        backups: Backups,
-    ) -> None:
-        reading = Reading(self.books, self.store, gate)
-
-        def authenticator(knows: Callable[[str], bool], stranger: type[UnibusError]) -> Authenticator:
-            return Authenticator(
-                self.store,
-                bus_id=reading.bus_id,
-                is_user=knows,
-                clock=time.time,
-                stranger=stranger,
-                body_seconds=limits.body_seconds,
-                held_bodies=limits.held_bodies,
-                pace=limiter.pace,
-                floor=self.books.restored,
-            )
-
-        limits = self._options.limits
-        limiter = Limiter(limits, time.monotonic)
-        users = authenticator(self.books.directory.active, NotAUser)
-        invited = authenticator(reading.is_invite, InviteUnknown)
-        api = Api(users, invited, membership, reading, gate, self._nats_place, time.time, limits)
-        metrics = self.metrics
-        self._own(asyncio.create_task(watch_loop(metrics.loop_lag.set), name="loop watch"))
-        held = metrics.held
-        self._own(
-            asyncio.create_task(measure(self.store, blobs, lambda name, value: held[name].set(value)), name="measure")
-        )
-        problems = problem_middleware(log, lambda: secrets.token_hex(8))
-        app = web.Application(
-            middlewares=[problems, metrics.middleware(), audit_middleware(self.audit), limiter.middleware()]
-        )
-        operations = [
-            *health_operations(self.health),
-            metrics.operation(),
-            *api.operations(),
-            *AuditApi(users, gate, self.audit, self._options.node_name).operations(),
-            *BlobApi(users, blobs).operations(),
-            *BackupApi(users, backups).operations(),
-        ]
-        app.add_routes(route(operation, limits.request_seconds) for operation in described(operations, __version__))
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5.0)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        host, port = self._options.http_host, self._options.http_port
-        try:
-            context = self._certificates.http if self._certificates else None
-            site = Site(runner, host, port, log=log, limits=limits, tls=context)
-            metrics.watch("http_connections", "open HTTP connections", lambda: site.connections)
-            await site.start()
-        except OSError as error:
-            raise StartRefused(f"cannot listen on --http-bind {host}:{port}: {error.strerror}") from error
-        self.http_port: int = runner.addresses[0][1]
-        if self._certificates is not None:
-            await self._certificates.look(host, self.http_port)
+        return None if self.founded else self.data_dir.bootstrap_token()
 
     def _nats_place(self) -> NatsPlace:
         return NatsPlace(None, self.bus.client_port, self._certificates is not None, self.bus.websocket_port)

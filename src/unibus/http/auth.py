@@ -44,10 +44,13 @@ _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
 class Claims(Protocol):
-    """What is asked of the store: `unibus.store.port.Store` fits."""
+    """What is asked of the services: `unibus.services.following.Claims` fits."""
 
     async def claim(self, name: str, expires_at: int) -> bool:
         """Claim `name` until the Unix time `expires_at`; False if it is claimed already."""
+
+    async def look_again(self) -> None:
+        """Learn of users that another node may have taken in just now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +66,8 @@ class Authenticator:
 
     `stranger` is what a signer hears who is no user; `body_seconds` is how long a body may take to arrive;
     `pace` raises RateLimited when a user asks too often; `held_bodies` is how many bytes of bodies one user may have on
-    their way at once. Nothing signed up to `floor` (Unix seconds) is good: it may have been used before the bus was
-    restored, and which nonces were is not known any more.
+    their way at once. Nothing signed up to what `floor` gives (Unix seconds) is good: it may have been used before the
+    bus was restored, and which nonces were is not known any more.
     """
 
     def __init__(
@@ -77,7 +80,7 @@ class Authenticator:
         stranger: type[UnibusError] = NotAUser,
         body_seconds: float = BODY_SECONDS,
         pace: Callable[[str], None] | None = None,
-        floor: int = 0,
+        floor: Callable[[], int] = lambda: 0,
         held_bodies: int = HELD_BODIES,
     ) -> None:
         self._claims = claims
@@ -101,7 +104,7 @@ class Authenticator:
         SignatureMissing, SignatureInvalid, SignatureStale, WrongBus, NotAUser, NonceReplayed, RateLimited, and what
         `read_body` raises.
         """
-        signed = self._verified(request)
+        signed = await self._verified(request)
         body = await self._hold_body(request, limit, signed.user) if signed.digest is not None else b""
         if signed.digest is not None and httpsig.content_digest(body) != signed.digest:
             raise SignatureInvalid("the body is not the one that was signed")
@@ -115,7 +118,7 @@ class Authenticator:
         one that was signed, and what `read_blocks` raises. The nonce is claimed before the body is read, so that a
         replayed request never gets to act on it. Raises as `authenticate`.
         """
-        signed = self._verified(request)
+        signed = await self._verified(request)
         if signed.digest is None:
             raise SignatureInvalid("this request needs a body and its signed content-digest")
         await self._claim(signed)
@@ -139,7 +142,7 @@ class Authenticator:
         if not await self._claims.claim(name, signed.created + self._claim_seconds):
             raise NonceReplayed("this signed request was used before; sign it again with a new nonce")
 
-    def _verified(self, request: web.BaseRequest) -> httpsig.Signed:
+    async def _verified(self, request: web.BaseRequest) -> httpsig.Signed:
         signature_input, signature = _single(request, _INPUT), _single(request, _SIGNATURE)
         if signature_input is None or signature is None:
             raise SignatureMissing("this request must be signed; use the unibus client or see docs/protocol.md")
@@ -150,16 +153,19 @@ class Authenticator:
             raise WrongBus("this request was signed for another bus; check the address, or the bus you joined")
         now = self._clock()
         httpsig.check_fresh(signed.created, now)
-        if now <= self._floor:
-            left = math.ceil(self._floor - now) + 1
+        floor = self._floor()
+        if now <= floor:
+            left = math.ceil(floor - now) + 1
             raise JustRestored(f"the bus was restored a moment ago: ask again in {left} s", retry_after=float(left))
-        if signed.created <= self._floor:
+        if signed.created <= floor:
             raise SignatureStale(
                 "the request was signed before the bus was restored: sign it again", server_time=int(now)
             )
         httpsig.verify(signed, request.method, _target_uri(request))
         if not self._is_user(signed.user):
-            raise self._stranger
+            await self._claims.look_again()
+            if not self._is_user(signed.user):
+                raise self._stranger
         if self._pace is not None:
             self._pace(signed.user)  # only now: nobody else can use up what a user may ask
         ACTOR.set(signed.user)

@@ -5,7 +5,7 @@ tampered with does not load. Only services append, through `extend`; nothing els
 """
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from weakref import WeakValueDictionary
 
@@ -25,38 +25,69 @@ class Books:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._loaded = False
         self.directory = Directory()
         self.restored = 0
         """Unix seconds up to which what was made may have been spent since, because a backup was restored; or 0."""
         self._rooms: OrderedDict[str, Room] = OrderedDict()
+        self._loading: Counter[str] = Counter()
+        self._heard: dict[str, int] = {}
+        """The newest record that the store is known to have, of the directory and of rooms held or being read."""
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def lock(self, log: str) -> asyncio.Lock:
         """The lock of one log: hold it from check to apply."""
         return self._locks.setdefault(log, asyncio.Lock())
 
+    def heard(self, log: str, position: int) -> None:
+        """Note that the store has the record `position` of `log`: whatever is answered from now on knows it."""
+        room = log.removeprefix(ROOM_PREFIX)
+        if log == DIRECTORY or room in self._rooms or room in self._loading:
+            self._heard[log] = position
+
+    async def refresh(self) -> None:
+        """Bring the directory up to what the store is known to have. Raises StorageUnavailable."""
+        if self._heard.get(DIRECTORY, 0) > self.directory.head.sequence:
+            await self.load()
+
     async def load(self) -> None:
-        """Read the directory from the store. Raises StorageUnavailable when its records do not hold."""
-        await self._catch_up(DIRECTORY)
+        """Read the directory on from the store. Raises StorageUnavailable when its records do not hold."""
+        await self._read_on(DIRECTORY, self.directory)
+        self._loaded = True
+
+    def check_current(self) -> None:
+        """Return if the directory is what it is now. Raises StorageUnavailable: nobody is admitted on an old one."""
+        reason = self._store.current()
+        if reason is None and not self._loaded:
+            reason = "this node is still reading the bus's records: try again"
+        if reason is not None:
+            raise StorageUnavailable(reason)
 
     async def room(self, room: str) -> Room:
         """The room's state now. Raises NotFound for a room that does not exist."""
+        log = room_log(room)
         if room not in self._rooms:
-            state = await self._read_room(room)
-            if state.head.sequence == 0:
-                raise NotFound("there is no such room for you")
-            self._keep(state)
+            await self._load_room(room)
+        state = self._rooms[room]
         self._rooms.move_to_end(room)
-        return self._rooms[room]
+        if self._heard.get(log, 0) > state.head.sequence:
+            await self._read_on(log, state)
+        return state
 
-    async def _read_room(self, room: str) -> Room:
+    async def _load_room(self, room: str) -> None:
         if self.directory.bus is None:
             raise NotFound("this bus has no users yet")
         state = Room(self.directory.bus, room)
-        while page := await self._store.entries(room_log(room), state.head.sequence, PAGE):
-            for entry in page:
-                self._take(entry.value, state)
-        return state
+        self._loading[room] += 1
+        try:
+            await self._read_on(room_log(room), state)
+            if state.head.sequence == 0:
+                raise NotFound("there is no such room for you")
+            self._keep(state)
+        finally:
+            self._loading -= Counter({room: 1})
+            if room not in self._rooms and room not in self._loading:
+                self._heard.pop(room_log(room), None)
 
     def _keep(self, state: Room) -> None:
         # Two readers may have loaded it at once: the one that has seen more stays.
@@ -64,11 +95,21 @@ class Books:
         if known is None or known.head.sequence < state.head.sequence:
             self._rooms[state.id] = state
         while len(self._rooms) > ROOMS_KEPT:
-            self._rooms.popitem(last=False)
+            evicted, _ = self._rooms.popitem(last=False)
+            self._heard.pop(room_log(evicted), None)
 
-    def _take(self, raw: bytes, room: Room | None) -> None:
+    async def _read_on(self, log: str, state: Directory | Room) -> None:
+        """Apply what the store has beyond `state`. Others may do so at the same time: each record is applied once."""
+        while page := await self._store.entries(log, state.head.sequence, PAGE):
+            for entry in page:
+                record = _read_stored(entry.value)
+                if state is not self.directory and _names(record) > self.directory.head.sequence:
+                    await self.load()
+                if entry.position == state.head.sequence + 1:
+                    self._take(record, state if isinstance(state, Room) else None)
+
+    def _take(self, record: Record, room: Room | None) -> None:
         try:
-            record = read_record(raw)
             if room is None:
                 self.directory.check(record)
                 self.directory.apply(record)
@@ -76,15 +117,7 @@ class Books:
                 room.check(record, self.directory)
                 room.apply(record, self.directory)
         except UnibusError as error:
-            raise StorageUnavailable(f"a stored record does not hold: {error}; restore from a backup") from error
-
-    async def _catch_up(self, log: str) -> None:
-        if log == DIRECTORY:
-            while page := await self._store.entries(DIRECTORY, self.directory.head.sequence, PAGE):
-                for entry in page:
-                    self._take(entry.value, None)
-        else:
-            self._rooms.pop(log.removeprefix(ROOM_PREFIX), None)
+            raise _broken(error) from error
 
     async def extend(
         self,
@@ -103,15 +136,34 @@ class Books:
                 Append(record.log, record.sequence, record.raw, attachments or {}, marks or {}),
             )
         except PositionTaken as taken:
-            await self._catch_up(record.log)
+            await self._read_on(record.log, self.directory if room is None else room)
             last = await self._store.last(record.log)
             raise HeadConflict(
                 f"the log's head is record {taken.length}: fetch what is new and sign again",
                 sequence=last.position if last else 0,
                 hash=(Head(last.position, digest(last.value)) if last else EMPTY).hash,
             ) from taken
+        # A store that tells of its records may have had this one read from it already.
         if room is None:
-            self.directory.apply(record)
-        else:
+            if self.directory.head.sequence < record.sequence:
+                self.directory.apply(record)
+            return
+        if room.head.sequence < record.sequence:
             room.apply(record, self.directory)
-            self._keep(room)
+        self._keep(room)
+
+
+def _read_stored(raw: bytes) -> Record:
+    try:
+        return read_record(raw)
+    except UnibusError as error:
+        raise _broken(error) from error
+
+
+def _names(record: Record) -> int:
+    """The record of the directory that a room's record says its signer knew."""
+    return record.directory.sequence if record.directory else 0
+
+
+def _broken(error: UnibusError) -> StorageUnavailable:
+    return StorageUnavailable(f"a stored record does not hold: {error}; restore from a backup")

@@ -42,13 +42,15 @@ class Gate:
         self._store = store
 
     def user(self, actor: str) -> str:
-        """`actor` if it is on the bus now. Raises NotAUser."""
+        """`actor` if it is on the bus now. Raises NotAUser; StorageUnavailable when it cannot be known who is."""
+        self._books.check_current()
         if not self._books.directory.active(actor):
             raise NotAUser
         return actor
 
     def admin(self, actor: str) -> str:
         """`actor` if it is an active admin now. Raises Forbidden."""
+        self._books.check_current()
         if not self._books.directory.is_admin(actor):
             raise Forbidden("only an admin may do this")
         return actor

@@ -42,7 +42,7 @@ CLOCK_TOLERANCE = 300  # seconds between a record's `at` and this node's clock
 class Membership:
     """Appends to the directory and to rooms. `clock` gives Unix seconds.
 
-    `bootstrap` is the token that founds the bus, None when it is founded; `founded` is called once that has happened.
+    `bootstrap` gives the token that founds the bus, None once it is founded; `founded` is called after that happened.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Membership:
         clock: Callable[[], float],
         *,
         audit: Audit,
-        bootstrap: str | None,
+        bootstrap: Callable[[], str | None],
         founded: Callable[[], None],
     ) -> None:
         self._books = books
@@ -68,11 +68,13 @@ class Membership:
     async def found(self, token: str, raw: bytes) -> Head:
         """Append the genesis record of the bus, against the one-time bootstrap token.
 
-        Raises BootstrapRefused, or as `Directory.check`.
+        Raises BootstrapRefused, StorageUnavailable, or as `Directory.check`.
         """
         # A header's bytes that are no UTF-8 arrive as surrogates, which only "surrogatepass" encodes.
         given = token.encode("utf-8", "surrogatepass")
-        if self._bootstrap is None or not hmac.compare_digest(given, self._bootstrap.encode()):
+        self._books.check_current()
+        wanted = self._bootstrap()
+        if wanted is None or not hmac.compare_digest(given, wanted.encode()):
             refusal = BootstrapRefused()
             self._audit.refused("bus.create", refusal, actor="-")
             raise refusal
@@ -134,7 +136,6 @@ class Membership:
 
     async def _append_genesis(self, record: Record) -> Head:
         head = await self._append_directory(record)
-        self._bootstrap = None
         self._founded()
         return head
 

@@ -61,7 +61,8 @@ class Reading:
         return found, directory.head
 
     def bus_id(self) -> str | None:
-        """The bus's id, for anybody. None before there is a bus."""
+        """The bus's id, for anybody; None before there is a bus. Raises StorageUnavailable if that cannot be known."""
+        self._books.check_current()
         return self._books.directory.bus
 
     async def genesis(self) -> bytes | None:

@@ -83,6 +83,15 @@ class Store(Protocol):
     async def forget_claims(self, now: int) -> int:
         """Drop the claims that expired before the Unix time `now`; how many were dropped."""
 
+    async def sync(self) -> None:
+        """Return when all that was acknowledged before this call, by whichever node, can be read here."""
+
+    def current(self) -> str | None:
+        """None while this store can prove that what it answers is no older than a few seconds, else why it cannot.
+
+        While it cannot, every other method raises StorageUnavailable with that reason.
+        """
+
     async def snapshot(self, path: Path) -> None:
         """Write all logs, attachments and marks as they are at one moment, and no claims, to the new file `path`.
 

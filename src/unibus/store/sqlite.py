@@ -129,6 +129,14 @@ class SqliteStore:
         """See `Store.forget_claims`."""
         return await self._writer.write(Forget(_whole(now)))
 
+    async def sync(self) -> None:
+        """See `Store.sync`: there is no other node."""
+        if self._closing is not None:
+            raise StorageUnavailable(CLOSED)
+
+    def current(self) -> None:
+        """See `Store.current`: nobody else writes to this file."""
+
     async def snapshot(self, path: Path) -> None:
         """See `Store.snapshot`."""
         if self._closing is not None:

@@ -1,0 +1,113 @@
+"""The HTTP side of one node, wired: every operation over its services, the limits, the meters, and the listener.
+
+Part of the one place that wires the daemon (`daemon.node`). Must never decide anything about a request.
+"""
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from structlog.stdlib import BoundLogger
+
+from unibus import __version__
+from unibus.daemon.options import Options
+from unibus.daemon.tls import Certificates
+from unibus.errors import InviteUnknown, NotAUser, StartRefused, UnibusError
+from unibus.http.api import Api, NatsPlace
+from unibus.http.audit import AuditApi, audit_middleware
+from unibus.http.auth import Authenticator
+from unibus.http.backup import BackupApi
+from unibus.http.blobs import BlobApi
+from unibus.http.description import described
+from unibus.http.health import health_operations
+from unibus.http.limiting import Limiter
+from unibus.http.metrics import Metrics
+from unibus.http.operations import Operation
+from unibus.http.problems import problem_middleware
+from unibus.http.routing import route
+from unibus.http.site import Site
+from unibus.services.audit import Audit
+from unibus.services.backups import Backups
+from unibus.services.blobs import Blobs
+from unibus.services.books import Books
+from unibus.services.following import Claims
+from unibus.services.gate import Gate
+from unibus.services.membership import Membership
+from unibus.services.reading import Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the operations call. `look` gathers the health, `nats` tells where the data plane listens now."""
+
+    options: Options
+    books: Books
+    claims: Claims
+    gate: Gate
+    reading: Reading
+    membership: Membership
+    blobs: Blobs
+    backups: Backups
+    audit: Audit
+    metrics: Metrics
+    look: Callable[[], Awaitable[dict[str, Any]]]
+    nats: Callable[[], NatsPlace]
+    certificates: Certificates | None
+    log: BoundLogger
+
+
+async def serve(parts: Parts, stack: AsyncExitStack) -> int:
+    """Serve until `stack` is closed; the port. Raises StartRefused when the address cannot be had."""
+    limits = parts.options.limits
+    limiter = Limiter(limits, time.monotonic)
+    problems = problem_middleware(parts.log, lambda: secrets.token_hex(8))
+    app = web.Application(
+        middlewares=[problems, parts.metrics.middleware(), audit_middleware(parts.audit), limiter.middleware()]
+    )
+    operations = described(_operations(parts, limiter), __version__)
+    app.add_routes(route(operation, limits.request_seconds) for operation in operations)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5.0)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    host, port = parts.options.http_host, parts.options.http_port
+    try:
+        context = parts.certificates.http if parts.certificates else None
+        site = Site(runner, host, port, log=parts.log, limits=limits, tls=context)
+        parts.metrics.watch("http_connections", "open HTTP connections", lambda: site.connections)
+        await site.start()
+    except OSError as error:
+        raise StartRefused(f"cannot listen on --http-bind {host}:{port}: {error.strerror}") from error
+    return int(runner.addresses[0][1])
+
+
+def _operations(parts: Parts, limiter: Limiter) -> list[Operation]:
+    limits = parts.options.limits
+
+    def authenticator(knows: Callable[[str], bool], stranger: type[UnibusError]) -> Authenticator:
+        return Authenticator(
+            parts.claims,
+            bus_id=parts.reading.bus_id,
+            is_user=knows,
+            clock=time.time,
+            stranger=stranger,
+            body_seconds=limits.body_seconds,
+            held_bodies=limits.held_bodies,
+            pace=limiter.pace,
+            floor=lambda: parts.books.restored,
+        )
+
+    users = authenticator(parts.books.directory.active, NotAUser)
+    invited = authenticator(parts.reading.is_invite, InviteUnknown)
+    api = Api(users, invited, parts.membership, parts.reading, parts.gate, parts.nats, time.time, limits)
+    return [
+        *health_operations(parts.look),
+        parts.metrics.operation(),
+        *api.operations(),
+        *AuditApi(users, parts.gate, parts.audit, parts.options.node_name).operations(),
+        *BlobApi(users, parts.blobs).operations(),
+        *BackupApi(users, parts.backups).operations(),
+    ]

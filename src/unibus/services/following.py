@@ -1,0 +1,91 @@
+"""What other nodes append takes effect on this one: its books read on, its connections of who is out are cut.
+
+The store tells of every record in order. Nothing is decided here again: a record that is in the store has been judged,
+and the reducers judge it once more as it is read. Announcing is for the node that appended it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+import structlog
+
+from unibus.errors import StorageUnavailable
+from unibus.model.bodies import RoomArchive, RoomLeave, RoomRemove, RoomSetRole, UserRevoke
+from unibus.model.records import DIRECTORY, ROOM_PREFIX, Record, read_record
+from unibus.services.books import Books
+from unibus.services.consequences import Action, Cut, Withdraw, after_directory, after_room, perform
+from unibus.services.ports import BusEffects
+from unibus.store.port import Store
+
+AGAIN = 0.5  # seconds
+
+_TAKES_AWAY = (UserRevoke, RoomRemove, RoomLeave, RoomSetRole, RoomArchive)
+
+log = structlog.stdlib.get_logger("unibus.following")
+
+
+class Following:
+    """Give `heard` to the store and keep `run` running."""
+
+    def __init__(self, books: Books, store: Store, effects: BusEffects) -> None:
+        self._books = books
+        self._store = store
+        self._effects = effects
+        self._waiting: deque[tuple[str, int]] = deque()
+        self._more = asyncio.Event()
+
+    def heard(self, log: str, position: int) -> None:
+        """Take note of the record `position` of `log`, which this node can read from now on. Never waits."""
+        if log == DIRECTORY or log.startswith(ROOM_PREFIX):
+            self._books.heard(log, position)
+            self._waiting.append((log, position))
+            self._more.set()
+
+    async def run(self) -> None:
+        """Have each record take effect, in order, without end."""
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            while self._waiting:
+                try:
+                    await self._follow(*self._waiting[0])
+                except StorageUnavailable as error:
+                    # Nobody may be forgotten here: what takes something away is tried until it is done.
+                    log.warning("a record of another node has no effect yet", reason=error.message)
+                    await asyncio.sleep(AGAIN)
+                else:
+                    self._waiting.popleft()
+
+    async def _follow(self, name: str, position: int) -> None:
+        await self._books.refresh()
+        (entry,) = await self._store.entries(name, position - 1, 1)
+        record = read_record(entry.value)
+        if isinstance(record.body, _TAKES_AWAY):
+            taking = [action for action in await self._after(record) if isinstance(action, Cut | Withdraw)]
+            await perform(taking, self._effects)
+
+    async def _after(self, record: Record) -> Sequence[Action]:
+        directory = self._books.directory
+        if record.log == DIRECTORY:
+            return after_directory(record, directory)
+        return after_room(record, await self._books.room(record.log.removeprefix(ROOM_PREFIX)), directory)
+
+
+class Claims:
+    """Claims of the store. Whatever is decided after one is decided on a directory that is no older than the claim."""
+
+    def __init__(self, store: Store, books: Books) -> None:
+        self._store = store
+        self._books = books
+
+    async def claim(self, name: str, expires_at: int) -> bool:
+        """See `Store.claim`."""
+        claimed = await self._store.claim(name, expires_at)
+        await self._books.refresh()
+        return claimed
+
+    async def look_again(self) -> None:
+        """Bring the directory up to all that was acknowledged, by whichever node. Raises StorageUnavailable."""
+        await self._store.sync()
+        await self._books.refresh()

@@ -85,7 +85,7 @@ async def daemon(where: Path) -> AsyncIterator[tuple[str, Path]]:
     arguments = [sys.executable, script, "--data-dir", str(data)]
     for bind in ("--http-bind", "--nats-bind"):
         arguments += [bind, "127.0.0.1:0"]
-    arguments += ["--rate-per-user", "0"]  # one user asks as fast as the machine allows: that is what is measured
+    arguments += ["--rate-per-user", "0", "--appends-per-user", "0"]  # one user asks as fast as the machine allows: that is what is measured
     async with program(arguments, "http", where / "daemon.log") as address:
         yield f"http://{address}", data
 

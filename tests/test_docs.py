@@ -184,6 +184,7 @@ def test_the_example_of_a_signed_request_is_that_of_the_vectors() -> None:
         ("time for a body to arrive", f"{LIMITS.body_seconds:g} s"),
         ("time from headers to answer", f"{LIMITS.request_seconds:g} s"),
         ("HTTP connections", f"{LIMITS.connections}, {LIMITS.connections // 2} from one address"),
+        ("records appended by one user", f"{LIMITS.appends_per_user} a second, {LIMITS.append_burst:,} at once"),
         ("requests of one user", f"{LIMITS.rate_per_user} a second, {LIMITS.rate_per_user * BURST_SECONDS:,} at once"),
         (
             "requests of one address",

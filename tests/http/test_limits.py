@@ -181,6 +181,15 @@ async def test_a_client_that_asks_too_fast_waits_as_told_and_gets_all(tmp_path: 
         assert 'status="429"' in await statuses(node)
 
 
+async def test_records_have_a_rate_of_their_own(tmp_path: Path) -> None:
+    limits = Limits(appends_per_user=2, append_burst=4)
+    async with calls(tmp_path / "data", limits) as (api, node), Place(str(api.url), tmp_path).enter("ada") as bus:
+        for name in "abcdef":
+            await bus.create_room(name)
+        assert 'route="/v1/rooms/{room}/records",status="429"' in await statuses(node)
+        assert len(await bus.rooms()) == 6  # the client waited as it was told
+
+
 async def test_the_rate_of_one_user_is_nobody_elses(tmp_path: Path) -> None:
     async with calls(tmp_path / "data", Limits(rate_per_user=1)) as (ada, _):
         place = Place(str(ada.url), tmp_path / "data")

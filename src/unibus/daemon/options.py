@@ -3,6 +3,7 @@
 An option whose engine is not there is refused by name, never accepted and ignored.
 """
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -38,6 +39,12 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     tls: TlsFiles | None = None
     ws_bind: tuple[str, int] | None = None
+
+
+def service_manager() -> dict[str, str]:
+    """What a service manager has told this process about itself, by the names of sd_notify(3)."""
+    names = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _size(text: str, flag: str) -> int:
@@ -77,6 +84,7 @@ def check(
     blob_quota_user: str = BLOB_QUOTA_USER,
     blob_quota_total: str = BLOB_QUOTA_TOTAL,
     rate_per_user: int = _LIMITS.rate_per_user,
+    appends_per_user: int = _LIMITS.appends_per_user,
     rate_per_address: int = _LIMITS.rate_per_address,
     max_connections: int = _LIMITS.connections,
     tls_cert: Path | None = None,
@@ -96,7 +104,12 @@ def check(
         user=_size(blob_quota_user, "--blob-quota-user"),
         total=_size(blob_quota_total, "--blob-quota-total"),
     )
-    limits = Limits(connections=max_connections, rate_per_user=rate_per_user, rate_per_address=rate_per_address)
+    limits = Limits(
+        connections=max_connections,
+        rate_per_user=rate_per_user,
+        appends_per_user=appends_per_user,
+        rate_per_address=rate_per_address,
+    )
     return Options(
         http_host,
         http_port,
@@ -176,6 +189,12 @@ def flags(command: Callable[..., Any]) -> Callable[..., Any]:
                 default=_LIMITS.rate_per_user,
                 type=click.IntRange(min=0),
                 help="HTTP requests a second of one user; ten times as many at once; 0: any number",
+            ),
+            click.option(
+                "--appends-per-user",
+                default=_LIMITS.appends_per_user,
+                type=click.IntRange(min=0),
+                help="records a second that one user appends; two thousand at once; 0: any number",
             ),
             click.option(
                 "--rate-per-address",

@@ -97,12 +97,23 @@ def _operations(parts: Parts, limiter: Limiter) -> list[Operation]:
             body_seconds=limits.body_seconds,
             held_bodies=limits.held_bodies,
             pace=limiter.pace,
+            unpace=limiter.unpace,
             floor=lambda: parts.books.restored,
         )
 
     users = authenticator(parts.books.directory.active, NotAUser)
     invited = authenticator(parts.reading.is_invite, InviteUnknown)
-    api = Api(users, invited, parts.membership, parts.reading, parts.gate, parts.nats, time.time, limits)
+    api = Api(
+        users,
+        invited,
+        parts.membership,
+        parts.reading,
+        parts.gate,
+        parts.nats,
+        time.time,
+        limits,
+        pace_append=limiter.pace_append,
+    )
     return [
         *health_operations(parts.look),
         parts.metrics.operation(),

@@ -109,7 +109,7 @@ class Api:
     """The handlers, over the services they call.
 
     `authenticator` knows users, `invited` knows invites; `nats` tells where the data plane listens now; `clock` gives
-    Unix time.
+    Unix time; `pace_append` raises RateLimited when a user appends too often.
     """
 
     def __init__(
@@ -122,7 +122,10 @@ class Api:
         nats: Callable[[], NatsPlace],
         clock: Callable[[], float],
         limits: Limits | None = None,
+        *,
+        pace_append: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._pace_append = pace_append
         self._limits = limits or Limits()
         self._authenticator = authenticator
         self._invited = invited
@@ -252,6 +255,7 @@ class Api:
         A record that is there already is answered as the first time, so this may be repeated.
         """
         caller = await self._authenticator.authenticate(request, self._limits.record_body)
+        self._pace_append(caller.user)
         body = read_model(AppendRequest, caller.body)
         if body.sealed:
             raise InvalidInput("a directory record takes no sealed keys")
@@ -279,6 +283,7 @@ class Api:
         A record that is there already is answered as the first time, so this may be repeated.
         """
         caller = await self._authenticator.authenticate(request, self._limits.sealed_body)
+        self._pace_append(caller.user)
         room = check_room_id(request.match_info["room"])
         body = read_model(AppendRequest, caller.body)
         sealed = {user: unb64u(key) for user, key in body.sealed.items()}

@@ -65,9 +65,10 @@ class Authenticator:
     """Checks signed requests. `bus_id` gives this bus's id, or None before there is a bus; `clock` gives Unix time.
 
     `stranger` is what a signer hears who is no user; `body_seconds` is how long a body may take to arrive;
-    `pace` raises RateLimited when a user asks too often; `held_bodies` is how many bytes of bodies one user may have on
-    their way at once. Nothing signed up to what `floor` gives (Unix seconds) is good: it may have been used before the
-    bus was restored, and which nonces were is not known any more.
+    `pace` raises RateLimited when a user asks too often, `unpace` takes one back that was a replay;
+    `held_bodies` is how many bytes of bodies one user may have on their way at once. Nothing signed up to what `floor`
+    gives (Unix seconds) is good: it may have been used before the bus was restored, and which nonces were is not known
+    any more.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Authenticator:
         stranger: type[UnibusError] = NotAUser,
         body_seconds: float = BODY_SECONDS,
         pace: Callable[[str], None] | None = None,
+        unpace: Callable[[str], None] | None = None,
         floor: Callable[[], int] = lambda: 0,
         held_bodies: int = HELD_BODIES,
     ) -> None:
@@ -93,6 +95,7 @@ class Authenticator:
         self._stranger = stranger
         self._body_seconds = body_seconds
         self._pace = pace
+        self._unpace = unpace
         # The window, the body's time to arrive, and a window for the clocks of other nodes: by then the signature is
         # too old everywhere, and its claim may be forgotten.
         self._claim_seconds = 2 * httpsig.WINDOW + math.ceil(body_seconds)
@@ -140,6 +143,8 @@ class Authenticator:
     async def _claim(self, signed: httpsig.Signed) -> None:
         name = f"nonce/{signed.user}/{signed.nonce}"
         if not await self._claims.claim(name, signed.created + self._claim_seconds):
+            if self._unpace is not None:
+                self._unpace(signed.user)  # whoever repeats what they overheard must not use up what the user may ask
             raise NonceReplayed("this signed request was used before; sign it again with a new nonce")
 
     async def _verified(self, request: web.BaseRequest) -> httpsig.Signed:

@@ -43,6 +43,7 @@ class Limiter:
         self, limits: Limits, clock: Callable[[], float], key: Callable[[str | None], str | None] = address_key
     ) -> None:
         self._users = Rates(limits.rate_per_user, limits.rate_per_user * BURST_SECONDS, limits.remembered)
+        self._appends = Rates(limits.appends_per_user, limits.append_burst, limits.remembered)
         self._addresses = Rates(limits.rate_per_address, limits.rate_per_address * BURST_SECONDS, limits.remembered)
         self._cost = limits.refusal_cost
         self._clock = clock
@@ -51,6 +52,14 @@ class Limiter:
     def pace(self, user: str) -> None:
         """Count a request of `user`. Raises RateLimited."""
         _refuse(self._users.wait(user, self._clock()), "you ask")
+
+    def unpace(self, user: str) -> None:
+        """Take back what `pace` counted, for a request that turned out to be somebody's copy of one of `user`'s."""
+        self._users.give_back(user, self._clock())
+
+    def pace_append(self, user: str) -> None:
+        """Count a record that `user` wants appended. Raises RateLimited."""
+        _refuse(self._appends.wait(user, self._clock()), "you append records")
 
     def middleware(self) -> Middleware:
         """Counts requests of addresses, those that prove nothing more than once; and turns away who is one too many."""

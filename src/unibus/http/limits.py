@@ -1,7 +1,7 @@
 """Every limit of the HTTP side in one place: what a node takes, how much of it at once, and how long it waits.
 
-Pure. `--rate-per-user`, `--rate-per-address` and `--max-connections` set the three that depend on who uses a bus; the
-others are part of the protocol: with another value a node would be one that clients cannot rely on.
+Pure. `--rate-per-user`, `--appends-per-user`, `--rate-per-address` and `--max-connections` set those that depend on who
+uses a bus; the others are part of the protocol: with another value a node would be one that clients cannot rely on.
 """
 
 from dataclasses import dataclass
@@ -26,6 +26,8 @@ class Limits:
     linger_seconds: float = 2.0  # how long the rest of a refused body is dropped, so that its sender sees the answer
     connections: int = 500  # below the 1024 files that a process has by default
     rate_per_user: int = 200
+    appends_per_user: int = 10  # records, which are kept for good
+    append_burst: int = 2000
     rate_per_address: int = 500  # loopback is exempt: there the address is a proxy's
     refusal_cost: int = 10  # requests that one from a stranger counts as
     remembered: int = 100_000  # users, and addresses, whose rate is known; less than 20 MB

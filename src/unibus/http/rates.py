@@ -40,6 +40,11 @@ class Rates:
             owed = max(now, self._full_at.get(key, now)) + tokens * self._interval
             self._keep(key, min(owed, now + self._burst * self._interval))
 
+    def give_back(self, key: str, now: float) -> None:
+        """Put back a token that was taken."""
+        if key in self._full_at:
+            self._full_at[key] = max(now, self._full_at[key] - self._interval)
+
     def _keep(self, key: str, full_at: float) -> None:
         self._full_at[key] = full_at
         self._full_at.move_to_end(key)

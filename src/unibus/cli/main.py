@@ -26,6 +26,8 @@ _COMMANDS = {
     "identity": ("unibus.cli.identity", "make, show, carry or compare your identity"),
     "init": ("unibus.cli.init", "become the first admin of a new bus"),
     "join": ("unibus.cli.join", "come onto a bus by an invite"),
+    "posture": ("unibus.cli.posture", "all nodes of a bus, how they really run and where they differ"),
+    "nats-config": ("unibus.cli.nats_config", "what an external nats-server needs in its configuration"),
     "restore": ("unibus.cli.restore", "put a bus back from a backup"),
     "room": ("unibus.cli.room", "rooms and who is in them"),
     "send": ("unibus.cli.send", "send messages into a room"),
@@ -97,9 +99,8 @@ def group(
 def main() -> None:
     """The console script."""
     try:
-        group.main(prog_name="unibus", standalone_mode=False)
-    except click.exceptions.Exit as ended:
-        sys.exit(ended.exit_code)
+        # What a command asks for with `context.exit` comes back from here; commands themselves give nothing back.
+        sys.exit(group.main(prog_name="unibus", standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as error:
         note(error.format_message())
         sys.exit(2)

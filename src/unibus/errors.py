@@ -175,6 +175,12 @@ class StorageUnavailable(UnibusError):
     code, status, title = "storage-unavailable", 503, "the store cannot be read or written now"
 
 
+class NoQuorum(StorageUnavailable):
+    """No majority of the cluster's nodes can be reached, or they are just choosing a leader. Nothing was done."""
+
+    code, status, title = "no-quorum", 503, "the cluster has no quorum now"
+
+
 class BusUnavailable(UnibusError):
     """nats-server does not answer now."""
 

@@ -9,6 +9,7 @@ from tests.bus.stage import OTHER_ROOM, ROOM, Connection, Stage, eventually
 from unibus.bus.deliveries import MOST_AT_ONCE
 from unibus.bus.delivery_book import MOST_PER_USER
 from unibus.errors import BusUnavailable
+from unibus.model.subjects import STREAM
 
 
 def _code(answer: dict[str, object]) -> object:
@@ -162,3 +163,18 @@ async def test_an_ended_delivery_is_forgotten(stage: Stage) -> None:
         assert stage.plane.status()["deliveries"] == 1
         await stage.plane.withdraw(alice.user, ROOM)
         await eventually(lambda: stage.plane.status()["deliveries"] == 0)
+
+
+async def test_a_delivery_that_is_falsely_said_to_have_ended_does_end(stage: Stage) -> None:
+    """Late news of one before it, under the same token: no delivery may go on that a revocation would not find."""
+    async with stage.connect(stage.member(ROOM)) as a:
+        reading = await a.read()
+        daemon = await stage.plane.core_dial()
+        await daemon.publish(f"$JS.EVENT.ADVISORY.CONSUMER.DELETED.{STREAM}.{reading.token}", b"{}")
+        await daemon.flush()
+        await daemon.close()
+        await eventually(lambda: stage.plane.status()["deliveries"] == 0)
+        async with stage.connect(stage.member(ROOM)) as b:
+            await b.publish(data=b"too late")
+            assert await (await b.read()).bodies(1) == [b"too late"]
+        assert reading.waiting == 0

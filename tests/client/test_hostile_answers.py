@@ -14,7 +14,9 @@ from tests.builders import identity
 from tests.client.hostile import Server, always, serving
 from tests.client.world import World
 from unibus import connect
-from unibus.client.api import ANSWER_LIMIT, ControlApi, parse_url
+from unibus.client.api import ControlApi
+from unibus.client.exchange import ANSWER_LIMIT
+from unibus.client.nodes import parse_url
 from unibus.errors import (
     BusUnavailable,
     Forbidden,

@@ -1,5 +1,6 @@
 """Whether an opened frame may be believed: a test for each rule, each from the side of who would break it."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from tests.builders import user
 from tests.client.world import World
 from unibus.client.judge import REORDER, SESSIONS_KEPT, Judge, Replays
+from unibus.client.seen import Seen, load_seen
 from unibus.crypto.frames import Content, Envelope
 from unibus.crypto.heads import Head
 from unibus.errors import FrameInvalid, FrameReplayed, LogForked, LogRolledBack, OldEpoch, UnibusError
@@ -33,12 +35,12 @@ class Scene:
         envelope = Envelope(state.epoch.number, user(by), SESSION, self.counter)
         return envelope, Content(0, state.head, self.world.directory.head, (b"hello",))
 
-    def accept(self, frame: tuple[Envelope, Content]) -> None:
-        self.judge.accept(*frame, self.world.rooms[self.room], self.world.directory)
+    def accept(self, frame: tuple[Envelope, Content], at: int = 0) -> None:
+        self.judge.accept(*frame, self.world.rooms[self.room], self.world.directory, at)
 
-    def refuses(self, frame: tuple[Envelope, Content], kind: type[UnibusError], words: str) -> None:
+    def refuses(self, frame: tuple[Envelope, Content], kind: type[UnibusError], words: str, at: int = 0) -> None:
         with pytest.raises(kind, match=words) as caught:
-            self.accept(frame)
+            self.accept(frame, at)
         assert type(caught.value) is kind
 
 
@@ -171,6 +173,38 @@ def test_who_knows_that_somebody_left_and_uses_a_key_that_they_hold(scene: Scene
     scene.refuses(scene.frame("ada"), OldEpoch, "knew that somebody had gone")
     scene.world.rotate(scene.room)
     scene.accept(scene.frame("ada"))
+
+
+def test_what_one_run_knew_of_a_removal_the_next_one_knows(scene: Scene) -> None:
+    seen = Seen()
+    scene.judge = Judge(seen)
+    kept_back, earlier = scene.frame("bob"), scene.frame("bob")
+    scene.accept(earlier, at=1)
+    scene.world.remove(scene.room, "bob")
+    scene.accept(scene.frame("ada"), at=2)
+    scene.judge = Judge(load_seen(json.loads(json.dumps(seen.dump()))))
+    scene.refuses(kept_back, FrameInvalid, "bob could not write", at=3)
+    scene.accept(earlier, at=1)  # history is what it was
+    scene.accept(scene.frame("ada"), at=3)
+
+
+def test_what_one_run_was_shown_is_not_shown_to_the_next_elsewhere(scene: Scene) -> None:
+    seen = Seen()
+    scene.judge = Judge(seen)
+    frame = scene.frame("bob")
+    scene.accept(frame, at=1)
+    scene.judge = Judge(seen)
+    scene.refuses(frame, FrameReplayed, "shown before, elsewhere", at=2)
+    scene.judge = Judge(seen, begun=1)
+    scene.refuses(frame, FrameReplayed, "shown before, elsewhere", at=1)
+
+
+def test_a_refused_frame_is_not_remembered(scene: Scene) -> None:
+    seen = Seen()
+    scene.judge = Judge(seen)
+    envelope, content = scene.frame("bob")
+    scene.refuses((envelope, replace(content, room_head=Head(99, bytes(32)))), LogRolledBack, "does not show", at=5)
+    assert seen.dump() == Seen().dump()
 
 
 def envelope(counter: int, session: bytes = SESSION) -> Envelope:

@@ -1,7 +1,11 @@
 """What a client remembers: merged, written in one piece, and never made up from a damaged file."""
 
+import fcntl
+import os
 import resource
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,6 +113,8 @@ def test_without_a_path_nothing_is_written(tmp_path: Path) -> None:
         b'{"version":1,"bus":"x","heads":{"directory":[1,"short"]}}',
         b'{"version":1,"bus":"x","heads":{"directory":[1,7]}}',
         b'{"version":1,"bus":"x","heads":{"directory":null}}',
+        b'{"version":1,"bus":"x","heads":{},"seen":[]}',
+        b'{"version":1,"bus":"x","heads":{},"seen":{"room":null}}',
     ],
 )
 def test_a_damaged_file_is_named_and_left_alone(tmp_path: Path, content: bytes) -> None:
@@ -148,3 +154,65 @@ def test_a_full_disk_leaves_the_old_state_and_no_scrap_beside_it(tmp_path: Path)
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+PROCESS = """
+import sys
+from pathlib import Path
+from unibus.client.memory import Memory
+from unibus.crypto.heads import Head
+
+path, name = Path(sys.argv[1]), sys.argv[2]
+memory = Memory(path)
+memory.pin_bus(sys.argv[3])
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(1, 101):
+    memory.remember(f"room/{name}{number}", Head(number, bytes(32)))
+    memory.seen(name).last = number
+    memory.shown()
+    memory.save()
+"""
+
+
+def test_processes_that_write_at_once_lose_nothing_of_each_others(path: Path) -> None:
+    names = ("a", "b", "c")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS, str(path), name, BUS], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for name in names
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+    for process in processes:
+        process.communicate(b"go\n", timeout=30)
+        assert process.returncode == 0
+    found = Memory(path)
+    assert {f"room/{name}{number}" for name in names for number in range(1, 101)} == set(found.heads)
+    assert [found.seen(name).last for name in names] == [100, 100, 100]
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_who_holds_the_lock_for_ever_is_named(path: Path) -> None:
+    remembering(path, directory=head(1))
+    memory = Memory(path, patience=0.05)
+    memory.remember("directory", head(2))
+    holder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        with pytest.raises(KeyCustody, match="another process holds"):
+            memory.save()
+    finally:
+        os.close(holder)
+    memory.save()
+    assert Memory(path).heads == {"directory": head(2)}
+
+
+def test_what_was_shown_is_there_the_next_time(path: Path) -> None:
+    memory = remembering(path)
+    memory.seen("a" * 26).last = 7
+    memory.shown()
+    memory.save()
+    assert Memory(path).seen("a" * 26).last == 7

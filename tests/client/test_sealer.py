@@ -121,8 +121,8 @@ async def test_news_that_could_not_be_had_is_asked_for_before_anything_is_sent(s
     async with connect(server.url, identity("bob"), deadline=0.3) as bus:
         room = await bus.room("plans")
         server.answers[f"/v1/rooms/{plans}/records"] = always(503)
-        bus._announced(dump_json({"log": room_log(plans)}))  # noqa: SLF001 - what the link calls; there is no bus here
-        await asyncio.gather(*bus._following.values())  # noqa: SLF001 - to wait without asking what is tested
+        bus.following.announced(dump_json({"log": room_log(plans)}))  # what the link calls; there is no bus here
+        await asyncio.gather(*bus.following.tasks.values())  # to wait without asking what is tested
         server.answers.clear()
         server.world.rotate(plans)
         frame = (await room._sealer.ready(doubt=False))([b"later"])  # noqa: SLF001 - what the outbox calls

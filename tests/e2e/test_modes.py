@@ -11,7 +11,7 @@ from tests.builders import identity
 from tests.e2e.conftest import StartDaemon
 from tests.support.daemon import Daemon
 from tests.support.people import WAIT, Place, tail
-from unibus.client.link import Client
+from unibus.client.connection import Client
 from unibus.errors import NotFound
 
 

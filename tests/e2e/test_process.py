@@ -110,8 +110,8 @@ async def test_a_second_daemon_on_the_same_data_is_refused(start_daemon: StartDa
 @pytest.mark.parametrize(
     ("flag", "value", "words"),
     [
-        ("--store", "kv", "--store kv is not in this version"),
-        ("--nats-url", "nats://elsewhere:4222", "--nats-url is not in this version"),
+        ("--kv-replicas", "3", "--kv-replicas is for --store kv"),
+        ("--routes", "nats://elsewhere:6250", "--routes is for a cluster: name it with --cluster-name"),
         ("--http-bind", "nonsense", "--http-bind takes HOST:PORT"),
         ("--http-bind", "192.0.2.1:0", "cannot listen on --http-bind 192.0.2.1:0"),
         ("--http-bind", "no.such.host.invalid:0", "cannot listen on --http-bind no.such.host.invalid:0"),
@@ -128,9 +128,9 @@ async def test_what_cannot_be_is_refused_by_name(data_dir: Path, flag: str, valu
 
 
 async def test_a_variable_is_as_good_as_a_flag(data_dir: Path) -> None:
-    status, said = await refused(data_dir, UNIBUS_STORE="kv")
+    status, said = await refused(data_dir, UNIBUS_ROUTES="nats://elsewhere:6250")
     assert status == 1
-    assert "--store kv is not in this version" in last_line(said)
+    assert "--routes is for a cluster" in last_line(said)
 
 
 @pytest.mark.parametrize(

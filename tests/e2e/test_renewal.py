@@ -18,9 +18,9 @@ from tests.support.people import WAIT, tail
 from tests.support.pki import Authority
 from tests.support.processes import kill_nats_server
 from unibus import Room, connect
+from unibus.client.connection import Client
 from unibus.client.founding import found_bus
 from unibus.client.health import fetch_health
-from unibus.client.link import Client
 from unibus.client.trust import make_context
 from unibus.model.subjects import inbox_prefix
 

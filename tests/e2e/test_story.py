@@ -7,7 +7,7 @@ import pytest
 
 from tests.builders import identity
 from tests.support.people import WAIT, Place, tail
-from unibus.client.link import Client
+from unibus.client.connection import Client
 from unibus.daemon.node import Node
 from unibus.errors import Forbidden, NotAUser, NotFound
 from unibus.model import subjects

@@ -21,9 +21,9 @@ from tests.support.people import WAIT, tail
 from tests.support.pki import HOUR, Authority
 from tests.support.processes import nats_servers
 from unibus import Bus, connect
+from unibus.client.connection import Client
 from unibus.client.founding import found_bus
 from unibus.client.health import fetch_health
-from unibus.client.link import Client
 from unibus.client.trust import make_context
 from unibus.errors import CertificateRefused, InvalidInput, Unreachable
 from unibus.model.subjects import inbox_prefix

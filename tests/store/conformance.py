@@ -266,6 +266,7 @@ class StoreConformance:
                     position = taken.length + 1
 
         await asyncio.gather(*(add(n) for n in range(20)))
+        await store.sync()
         entries = await store.entries("log", 0, 100)
         assert [entry.position for entry in entries] == list(range(1, 21))
         assert {entry.value for entry in entries} == {b"%d" % n for n in range(20)}
@@ -274,6 +275,17 @@ class StoreConformance:
         await asyncio.gather(*(store.append(Append("log", n, b"%d" % n, marks={"m": b"%d" % n})) for n in range(1, 51)))
         assert [entry.position for entry in await store.entries("log", 0, 100)] == list(range(1, 51))
         assert await store.marks("", "", 10) == [("m", b"50")]
+
+    async def test_what_was_acknowledged_elsewhere_is_here_after_a_sync(
+        self, store: Store, open_store: OpenStore
+    ) -> None:
+        other = await open_store()
+        for position in range(1, 21):
+            await store.append(Append("log", position, b"v", {"a": b"x"}, {"m": b"%d" % position}))
+            await other.sync()
+            assert await other.last("log") == Entry(position, b"v")
+            assert await other.marks("m", "", 10) == [("m", b"%d" % position)]
+            store, other = other, store
 
     async def test_the_loser_does_not_spoil_its_neighbours(self, store: Store) -> None:
         positions = [1, 1, 2, 2, 9, 3, 3, 4]
@@ -404,8 +416,10 @@ class StoreConformance:
             store.marks("", "", 1),
             store.claim("name", 1),
             store.forget_claims(1),
+            store.sync(),
             store.snapshot(tmp_path / "copy"),
             store.posture(),
+            store.counts(""),
         ):
             with pytest.raises(StorageUnavailable, match="closed"):
                 await attempt

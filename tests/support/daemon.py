@@ -31,6 +31,11 @@ class Daemon:
         return f"http://127.0.0.1:{self.http_port}"
 
     @property
+    def said(self) -> str:
+        """All that it has said on standard error so far, its log among it."""
+        return self._said.decode()
+
+    @property
     def log(self) -> list[Mapping[str, object]]:
         """The events it has logged so far."""
         lines = bytes(self._said).splitlines(keepends=True)

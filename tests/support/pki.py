@@ -1,5 +1,6 @@
 """Real certificates for tests: an authority, and what it vouches for, good or amiss."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -49,6 +50,27 @@ class Authority:
         both = self.home / f"{name}-both.pem"
         both.write_bytes(chain.read_bytes() + key.read_bytes())
         return both
+
+    def route(
+        self,
+        name: str = "route",
+        *,
+        lasts: timedelta = timedelta(days=90),
+        usages: Sequence[x509.ObjectIdentifier] = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH),
+    ) -> tuple[Path, Path]:
+        """The files of a certificate for one end of a cluster's route, and of its key."""
+        extensions = [x509.ExtendedKeyUsage(usages), x509.SubjectAlternativeName([LOOPBACK])]
+        return self._issue(name, lasts, -2 * HOUR, extensions)
+
+    def reissued(self, name: str) -> Path:
+        """Another certificate of this authority's key, which calls itself `name`."""
+        self._subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        basic = x509.BasicConstraints(ca=True, path_length=None)
+        built = self._builder(self._subject, self._key, timedelta(days=365), -HOUR)
+        path = self.home / f"{name}-again.pem"
+        made = built.add_extension(basic, critical=True).sign(self._key, SHA256())
+        path.write_bytes(made.public_bytes(Encoding.PEM))
+        return path
 
     def note(self, text: str) -> Path:
         """A private file that holds `text`."""

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 
 FIRST = 0.1
-LONGEST = 15.0
-STABLE = 60.0
+LONGEST = 5.0
+STABLE = 30.0
 """Seconds; a life that lasted `STABLE` makes what came before it forgotten."""
 
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import sysconfig
+from collections.abc import Collection
 from pathlib import Path
 
 from unibus.errors import StartRefused
@@ -33,7 +34,7 @@ def find(named: Path | None) -> Path:
 
 async def check(binary: Path) -> str:
     """The version of `binary`, such as "2.15.1". Raises StartRefused if it is too old or not a nats-server."""
-    output = await _ask(binary)
+    output = await _ask(binary, "--version")
     found = re.search(r"nats-server: v(\d+)\.(\d+)\.(\d+)", output)
     if found is None:
         raise StartRefused(f"{binary} is not a nats-server: name one with --nats-server")
@@ -47,15 +48,27 @@ async def check(binary: Path) -> str:
     return ".".join(found.groups())
 
 
-async def _ask(binary: Path) -> str:
+async def digest(binary: Path, config: Path, descriptors: Collection[int] = ()) -> str:
+    """How `binary` calls the configuration in the file `config`, as VARZ then does; empty when it does not take it.
+
+    It inherits `descriptors`, which the configuration may name.
+    """
+    found = re.search(
+        r"\((sha256:[0-9a-f]{64})\)", await _ask(binary, "-t", "-c", str(config), descriptors=descriptors)
+    )
+    return found[1] if found else ""
+
+
+async def _ask(binary: Path, *arguments: str, descriptors: Collection[int] = ()) -> str:
     try:
         process = await asyncio.create_subprocess_exec(
             binary,
-            "--version",
+            *arguments,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.STDOUT,
             env={},
+            pass_fds=descriptors,
             start_new_session=True,
         )
     except OSError as error:

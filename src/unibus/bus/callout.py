@@ -16,18 +16,25 @@ from unibus.bus.config import AUTH_TIMEOUT, LOGIN
 from unibus.bus.keys import BusKeys
 from unibus.bus.links import Links
 from unibus.bus.options import BusAuth
-from unibus.bus.permissions import EVERYTHING, permissions
+from unibus.bus.permissions import EVERYTHING, Permissions, permissions
 from unibus.bus.registry import Registry
 from unibus.bus.workers import Workers
-from unibus.errors import InvalidInput, LimitReached, NotAUser, UnibusError
+from unibus.errors import InvalidInput, LimitReached, NotAUser, RateLimited, UnibusError
 from unibus.services.ports import BusPolicy, Decided
 
 MOST_AT_ONCE = 512
+MOST_OF_ONE = 1000
+"""Connections of one user at a server; what one has, nobody else can have."""
 _DECIDE_WITHIN = AUTH_TIMEOUT * 0.75
 
 
 class Callout:
-    """Answers the callouts of one life of the server. `server` is its id (`N…`)."""
+    """Answers the callouts of one life of the server. `server` is its id (`N…`).
+
+    With `lease`, in seconds, nobody stays longer than one and a half of that without being decided on again. In a
+    cluster the account for callouts is `shared` with the other servers. Users that are `withheld` wait outside,
+    and those that are `kept_out` for what they did.
+    """
 
     def __init__(
         self,
@@ -42,6 +49,10 @@ class Callout:
         random: Callable[[int], bytes],
         log: FilteringBoundLogger,
         decided: Decided,
+        lease: int | None = None,
+        shared: bool = False,
+        withheld: Callable[[str], bool] = lambda _user: False,
+        kept_out: Callable[[str], bool] = lambda _user: False,
     ) -> None:
         self._links = links
         self._keys = keys
@@ -53,6 +64,10 @@ class Callout:
         self._random = random
         self._log = log
         self._decided = decided
+        self._lease = lease
+        self._own_curve = links.curve if shared else None
+        self._withheld = withheld
+        self._kept_out = kept_out
         self._workers = Workers("auth callout", MOST_AT_ONCE, log)
 
     async def start(self) -> None:
@@ -67,6 +82,8 @@ class Callout:
     async def _asked(self, message: Msg) -> None:
         now = int(self._clock())
         reply_to = (message.headers or {}).get(core.XKEY_HEADER, "")
+        if self._own_curve is not None and reply_to != self._own_curve:
+            return  # another server of the cluster asks its own daemon; nobody else can read it
         try:
             attempt = core.read_request(message.data, reply_to, self._keys, self._server, now)
         except InvalidInput as error:
@@ -111,6 +128,10 @@ class Callout:
     async def _admit(self, attempt: core.Attempt) -> str:
         """The approval of a proven member. A revocation that comes while the policy decides wins."""
         user = core.prove(attempt)
+        if self._kept_out(user):
+            raise RateLimited("this identity has sent too much: it is let in again in some seconds")
+        if self._registry.known(attempt.cid) is None and self._registry.held_by(user) >= MOST_OF_ONE:
+            raise LimitReached(f"one user may have {MOST_OF_ONE} connections: close some")
         rooms = core.wished_rooms(attempt)
         connection = self._registry.asked(attempt.cid, user, self._clock())
         try:
@@ -119,16 +140,23 @@ class Callout:
             if not connection.alive:  # one that is up and now turned away is gone when the server has said so
                 self._registry.gone(attempt.cid)
             raise
-        if connection.revoked:
+        if connection.revoked or self._withheld(user):
             raise NotAUser("this identity's rights changed while it connected: connect again")
         connection.rooms = frozenset((*grants.write, *grants.read))
         granted = permissions(grants) if self._mode is BusAuth.ENFORCE else EVERYTHING
         self._decided(user, attempt.host, None)
-        return core.approval(attempt, granted, self._keys, int(self._clock()))
+        return self._approve(attempt, granted)
 
     def _let_in_unchecked(self, attempt: core.Attempt) -> str:
         self._registry.asked(attempt.cid, attempt.claimed, self._clock()).rooms = frozenset()
-        return core.approval(attempt, EVERYTHING, self._keys, int(self._clock()))
+        return self._approve(attempt, EVERYTHING)
+
+    def _approve(self, attempt: core.Attempt, granted: Permissions) -> str:
+        now = int(self._clock())
+        # Half as long again at most, each its own time, so that those who came together do not come back together.
+        late = int.from_bytes(self._random(2)) % (self._lease // 2 + 1) if self._lease else 0
+        until = now + self._lease + late if self._lease else None
+        return core.approval(attempt, granted, self._keys, now, until)
 
     def _refuse(self, attempt: core.Attempt, error: UnibusError) -> str:
         self._log.info("a connection was refused", user=attempt.claimed, host=attempt.host, code=error.code)

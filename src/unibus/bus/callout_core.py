@@ -138,14 +138,18 @@ def wished_rooms(attempt: Attempt) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(check_room_id(room) for room in listed.split(","))) if listed else ()
 
 
-def approval(attempt: Attempt, granted: Permissions, keys: BusKeys, now: int) -> str:
-    """The answer that lets the connection into the members' account, with `granted` and nothing else."""
+def approval(attempt: Attempt, granted: Permissions, keys: BusKeys, now: int, until: int | None = None) -> str:
+    """The answer that lets the connection into the members' account, with `granted` and nothing else.
+
+    nats-server ends the connection at the Unix time `until`, in seconds.
+    """
     user = {
         "iat": now,
         "sub": attempt.one_time,
         "aud": MEMBERS,
         "name": LOGIN,
         "nats": {"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1, **granted.claims()},
+        **({} if until is None else {"exp": until}),
     }
     return _answer(attempt, {"jwt": natsjwt.sign(user, keys.issuer)}, keys, now)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from structlog.typing import FilteringBoundLogger
 
 from unibus.bus import launch
+from unibus.bus.disk import failed_write
 from unibus.errors import BusUnavailable
 
 _LINE = re.compile(r"\[\d+\] (?:.*? )?\[(DBG|TRC|INF|WRN|ERR|FTL)\] (.*)")
@@ -21,12 +22,14 @@ _POLL = 0.01
 
 
 class Child:
-    """A running nats-server. `trouble` is what it said it cannot live with."""
+    """A running nats-server. `trouble` is what it said it cannot live with, `failed_write` why it stores no more."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: FilteringBoundLogger) -> None:
         self._process = process
         self._log = log
         self.trouble = ""
+        self.failed_write = ""
+        self._draining = False
         self.ended: asyncio.Task[str] = asyncio.create_task(self._listen(), name="nats-server output")
 
     @classmethod
@@ -71,12 +74,17 @@ class Child:
             await asyncio.sleep(_POLL)
         raise BusUnavailable(self.ended.result())
 
+    def drain(self) -> None:
+        """Have the server take in nobody more, and tell those who are there to leave."""
+        if not self.ended.done():
+            self._draining = True
+            self._tell(signal.SIGUSR2)
+
     async def stop(self, grace: float) -> None:
         """End the server, politely first; by force after `grace` seconds."""
         try:
             if not self.ended.done():
-                with contextlib.suppress(ProcessLookupError):
-                    self._process.terminate()
+                self._tell(signal.SIGINT if self._draining else signal.SIGTERM)  # who drains takes no SIGTERM
                 await asyncio.wait([self.ended], timeout=grace)
         finally:
             await self.kill()
@@ -84,9 +92,13 @@ class Child:
     async def kill(self) -> None:
         """End the server now, and return when it is gone."""
         if not self.ended.done():
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            self._tell(signal.SIGKILL)
         await asyncio.wait([self.ended])
+
+    def _tell(self, number: signal.Signals) -> None:
+        """Signal the server and all that it has started: it leads a session of its own, and may be in a wrapper."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
 
     async def _listen(self) -> str:
         """Log what the server says until it ends; why it ended."""
@@ -107,5 +119,6 @@ class Child:
         # ERR lines are mostly about clients, and clients choose words in them. Of many bare lines the first one tells.
         if level == "FTL" and (known or not self.trouble):
             self.trouble = text[:500]
+        self.failed_write = self.failed_write or failed_write(text)
         # What a client did wrong is an ERR line too, so nothing of the server's is more than a warning here.
         (self._log.warning if level in {"WRN", "ERR", "FTL"} else self._log.debug)("nats-server", line=text)

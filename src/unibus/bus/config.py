@@ -1,11 +1,13 @@
-"""nats-server's generated configuration. Pure: options and public keys in, text out.
+"""nats-server's generated configuration, and the part of it that one of somebody else's needs. Pure: options and public
+keys in, text out.
 
-The file is JSON, which nats-server reads as its own format, so that no value can break out of its place. Must
-never hold a secret: the daemon's logins appear as public nkeys only.
+The file is JSON, which nats-server reads as its own format, so that no value can break out of its place. The daemon's
+logins must appear as public nkeys only; the one secret in it is what opens a cluster's routes.
 """
 
 import json
 
+from unibus.bus.cluster import own_control
 from unibus.bus.keys import BusKeys
 from unibus.bus.options import BusOptions
 from unibus.bus.tls import HANDSHAKE_FIRST
@@ -22,25 +24,74 @@ password is the beginning of a bcrypt hash, which nothing compares equal to: onl
 _NO_PASSWORD = "$2a$04$"  # noqa: S105 - it is none
 AUTH_TIMEOUT = 2
 """Seconds a client has to be let in. With 3 or more, nats-py takes an unanswered connection for a good one."""
+MAX_SUBSCRIPTIONS = 5_000
+"""Of one connection, which ends when it wants more: 1,000 deliveries, signals, replies, and air."""
+MAX_PENDING = 64 << 20
+"""Bytes that wait for one slow reader, above which it is cut off. JetStream's flow control stays at half of this."""
+WRITE_DEADLINE = "10s"
+"""For one write to somebody who takes nothing; then they are cut off."""
+MAX_WAITING, MAX_WAITING_BYTES = 2_000, 64 << 20
+"""Messages, and bytes, that wait to be stored, above which more are refused with 429: all others wait behind them."""
 MAX_CONTROL_LINE = 65_536
 """Bytes of one protocol line: a connection that names the rooms it opens does so in its CONNECT line."""
 
 
-def render(options: BusOptions, keys: BusKeys, port: int, ws_port: int) -> str:
-    """The configuration for one life of the server; a port of 0 lets it take a free one.
+SHARED = (
+    ("service", subjects.STORED),
+    ("service", subjects.control("*", subjects.DELIVER)),
+    ("service", subjects.FLOW_CONTROL),
+    ("stream", subjects.delivery(">", "")[: -len(".")]),
+    ("stream", subjects.events(">")),
+)
+"""What of CORE the members reach: kinds and subjects of exports, and of the imports that mirror them."""
+
+
+def access(keys: BusKeys, node: str | None = None) -> dict[str, object]:
+    """Who may connect, and what is where; on the server called `node` of a cluster, None outside of one.
 
     Members live in BUS, JetStream in CORE: a reply subject is never checked against permissions, so a member beside
     JetStream could make the server speak for it. BUS reaches only the subjects that CORE exports.
     """
-    shared = [
-        ("service", subjects.STORED),
-        ("service", subjects.control("*", subjects.DELIVER)),
-        ("service", subjects.FLOW_CONTROL),
-        ("stream", subjects.delivery(">", "")[: -len(".")]),
-        ("stream", subjects.events(">")),
-    ]
-    logins = [keys.auth.public, keys.core.public, keys.system.public]
+    inside = {subjects.control("*", subjects.DELIVER): own_control(node)}
+    shared = [(kind, subject, inside.get(subject, subject)) for kind, subject in SHARED]
+    return {
+        "system_account": "SYS",
+        "accounts": {
+            "SYS": {"users": [{"nkey": keys.system.public}]},
+            "AUTH": {"users": [{"nkey": keys.auth.public}]},
+            "CORE": {
+                "jetstream": "enabled",
+                "users": [{"nkey": keys.core.public}],
+                "exports": [{kind: exported, "accounts": [MEMBERS]} for kind, _, exported in shared],
+            },
+            MEMBERS: {
+                "users": [{"user": LOGIN, "password": _NO_PASSWORD}],
+                "imports": [
+                    {kind: {"account": "CORE", "subject": exported}, **({} if exported == subject else {"to": subject})}
+                    for kind, subject, exported in shared
+                ],
+            },
+        },
+        "authorization": {
+            "timeout": AUTH_TIMEOUT,
+            "auth_callout": {
+                "issuer": keys.issuer.public,
+                "account": "AUTH",
+                "auth_users": [keys.auth.public, keys.core.public, keys.system.public],
+                "xkey": keys.curve_public,
+            },
+        },
+    }
+
+
+def render(options: BusOptions, keys: BusKeys, port: int, ws_port: int, max_store: int) -> str:
+    """The configuration for one life of our own server; a port of 0 lets it take a free one.
+
+    `max_store` is how many bytes of messages it keeps.
+    """
     listeners: dict[str, object] = {}
+    if options.cluster is not None:
+        listeners["cluster"] = options.cluster.settings()
     if options.tls is not None:
         listeners["tls"] = {**options.tls.settings(), "handshake_first": HANDSHAKE_FIRST}
     if options.ws_host is not None:
@@ -56,30 +107,18 @@ def render(options: BusOptions, keys: BusKeys, port: int, ws_port: int) -> str:
             "logtime": False,
             "max_payload": options.max_payload,
             "max_control_line": MAX_CONTROL_LINE,
-            "jetstream": {"store_dir": str(options.store_dir), "sync_interval": "always"},
-            "system_account": "SYS",
-            "accounts": {
-                "SYS": {"users": [{"nkey": keys.system.public}]},
-                "AUTH": {"users": [{"nkey": keys.auth.public}]},
-                "CORE": {
-                    "jetstream": "enabled",
-                    "users": [{"nkey": keys.core.public}],
-                    "exports": [{kind: subject, "accounts": [MEMBERS]} for kind, subject in shared],
-                },
-                MEMBERS: {
-                    "users": [{"user": LOGIN, "password": _NO_PASSWORD}],
-                    "imports": [{kind: {"account": "CORE", "subject": subject}} for kind, subject in shared],
-                },
+            "max_connections": options.connections,
+            "max_subscriptions": MAX_SUBSCRIPTIONS,
+            "max_pending": MAX_PENDING,
+            "write_deadline": WRITE_DEADLINE,
+            "jetstream": {
+                "store_dir": str(options.store_dir),
+                "sync_interval": "always",
+                "max_file_store": max_store,
+                "max_buffered_msgs": MAX_WAITING,
+                "max_buffered_size": MAX_WAITING_BYTES,
             },
-            "authorization": {
-                "timeout": AUTH_TIMEOUT,
-                "auth_callout": {
-                    "issuer": keys.issuer.public,
-                    "account": "AUTH",
-                    "auth_users": logins,
-                    "xkey": keys.curve_public,
-                },
-            },
+            **access(keys, options.node if options.cluster else None),
         },
         indent=1,
         ensure_ascii=False,

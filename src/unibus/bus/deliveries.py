@@ -1,18 +1,22 @@
 """Opens and ends deliveries: members ask on the bus, the policy decides, JetStream gets a consumer made or removed.
 
 Members have no JetStream API, so every read goes through here. Must never leave a consumer behind for somebody who
-lost the room while it was being made.
+lost the room while it was being made. In a cluster that is choosing its leader none can be removed: whose deliveries
+linger then is kept out until they are.
 """
 
 import asyncio
+import contextlib
 
 import nats.errors
 from nats.aio.msg import Msg
 from structlog.typing import FilteringBoundLogger
 
 from unibus.bus import delivery_book, stream
+from unibus.bus.cluster import Seat, own_control
 from unibus.bus.links import Links
 from unibus.bus.options import BusAuth
+from unibus.bus.posture import leading
 from unibus.bus.workers import Workers
 from unibus.crypto.encoding import dump_json
 from unibus.errors import BusUnavailable, NotFound, UnibusError
@@ -20,19 +24,28 @@ from unibus.model import subjects
 from unibus.services.ports import BusPolicy
 
 MOST_AT_ONCE = 64
+END_WITHIN = 2.0
+"""Seconds that a cluster has to end a delivery before its user is sent away."""
+_AGAIN = 0.5
 _GONE = f"$JS.EVENT.ADVISORY.CONSUMER.DELETED.{subjects.STREAM}.>"
 _CONSUMER = f"{subjects.STREAM}.%s"
 
 
 class Deliveries:
-    """The deliveries of one life of the server."""
+    """The deliveries of one life of the server; with `seat`, of one in a cluster."""
 
-    def __init__(self, links: Links, policy: BusPolicy, mode: BusAuth, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self, links: Links, policy: BusPolicy, mode: BusAuth, log: FilteringBoundLogger, seat: Seat | None = None
+    ) -> None:
         self._links = links
         self._policy = policy
         self._mode = mode
         self._log = log
         self._book = delivery_book.Book()
+        self._seat = seat
+        self._lingering: dict[str, delivery_book.Delivery] = {}
+        self._withheld: set[str] = set()
+        self._ending: asyncio.Task[None] | None = None
         self._workers = Workers("delivery", MOST_AT_ONCE, log)
 
     def __len__(self) -> int:
@@ -41,19 +54,40 @@ class Deliveries:
     async def start(self) -> None:
         """Begin to take requests."""
         await self._links.core.subscribe(_GONE, cb=self._gone)
-        await self._links.core.subscribe(subjects.control("*", subjects.DELIVER), cb=self._asked)
+        await self._links.core.subscribe(own_control(self._seat.node if self._seat else None), cb=self._asked)
         await self._links.core.flush()
 
     async def close(self) -> None:
         """Stop opening deliveries."""
         await self._workers.close()
+        if self._ending is not None:
+            self._ending.cancel()
+            await asyncio.gather(self._ending, return_exceptions=True)
 
     async def end(self, user: str, room: str | None = None) -> None:
-        """End the deliveries of `user`, or only those of `room`; then none is fed any more. Raises BusUnavailable."""
+        """End the deliveries of `user`, or only those of `room`; then none is fed any more, or the user `lingers`.
+
+        Raises BusUnavailable outside of a cluster.
+        """
         ending = self._book.of(user, room)
         for delivery in ending:
             self._book.strike(delivery.token)
+        lingering = [found for found in self._lingering.values() if found.user == user and room in {None, found.room}]
+        self._withheld.update(delivery.token for delivery in (*ending, *lingering))
         await asyncio.gather(*(self._delete(delivery) for delivery in ending))
+
+    def lingers(self, user: str) -> bool:
+        """Whether something that was taken from `user` may still be fed."""
+        return any(self._lingering[token].user == user for token in self._withheld & self._lingering.keys())
+
+    def gone(self, token: str) -> None:
+        """The delivery called `token` is said to be no more.
+
+        That may be about one before it: somebody who used a token again would have a delivery that no book knows. So
+        one that was not ended from here is ended once more.
+        """
+        if (delivery := self._book.strike(token)) is not None:
+            self._linger(delivery)
 
     async def _asked(self, message: Msg) -> None:
         if self._workers.full:
@@ -64,8 +98,8 @@ class Deliveries:
 
     async def _handle(self, message: Msg) -> None:
         try:
-            # The permission to publish here proved the user, who is the subject's second part.
-            answer: dict[str, object] = {"after": await self._open(message.subject.split(".")[1], message.data)}
+            # The permission to publish here proved the user, who is the subject's last part but one.
+            answer: dict[str, object] = {"after": await self._open(message.subject.split(".")[-2], message.data)}
         except UnibusError as error:
             answer = _problem(error)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong inside, the outside hears an answer
@@ -80,8 +114,10 @@ class Deliveries:
         self._book.enter(delivery)
         try:
             after = await self._feed(delivery, asked_after)
-        except BaseException:
+        except BaseException as error:
             self._book.strike(delivery.token)
+            if not isinstance(error, BusUnavailable):  # refused, and not only late
+                self._withheld.add(delivery.token)
             await self._delete(delivery)
             raise
         return after
@@ -93,7 +129,7 @@ class Deliveries:
         after = last if asked_after is None else min(asked_after, last)
         made = await self._links.jetstream(
             f"CONSUMER.CREATE.{_CONSUMER % delivery.token}.{subjects.room_messages(delivery.room)}",
-            delivery_book.consumer(delivery, after),
+            delivery_book.consumer(delivery, after, self._seat.server if self._seat else None),
         )
         if made is None:
             raise BusUnavailable("the stream of frames is gone: restore the data directory")
@@ -116,10 +152,42 @@ class Deliveries:
             )
 
     async def _delete(self, delivery: delivery_book.Delivery) -> None:
-        await self._links.jetstream(f"CONSUMER.DELETE.{_CONSUMER % delivery.token}")
+        if self._seat is None:
+            await self._links.jetstream(f"CONSUMER.DELETE.{_CONSUMER % delivery.token}")
+            return
+        try:
+            await self._delete_for_all(delivery.token, self._seat)
+            self._withheld.discard(delivery.token)
+        except BusUnavailable as error:
+            self._log.warning("a delivery could not be ended yet", user=delivery.user, reason=error.message)
+            self._linger(delivery)
+
+    def _linger(self, delivery: delivery_book.Delivery) -> None:
+        self._lingering[delivery.token] = delivery
+        if self._ending is None or self._ending.done():
+            self._ending = asyncio.create_task(self._end_lingering(), name="deliveries to end")
+
+    async def _delete_for_all(self, token: str, seat: Seat | None) -> None:
+        """Raises BusUnavailable unless a leader says that the consumer is gone, or was.
+
+        A server that has none denies that there is a consumer which is merely on another.
+        """
+        leader = await leading(self._links, seat.node) if seat else None
+        found = await self._links.jetstream(f"CONSUMER.DELETE.{_CONSUMER % token}", within=END_WITHIN)
+        if found is None and seat is not None and await leading(self._links, seat.node) != leader:
+            raise BusUnavailable("the cluster has changed its leader")
+
+    async def _end_lingering(self) -> None:
+        while self._lingering:
+            for token in tuple(self._lingering):
+                with contextlib.suppress(BusUnavailable):
+                    await self._delete_for_all(token, self._seat)
+                    del self._lingering[token]
+                    self._withheld.discard(token)
+            await asyncio.sleep(_AGAIN)
 
     async def _gone(self, message: Msg) -> None:
-        self._book.strike(message.subject.rpartition(".")[2])
+        self.gone(message.subject.rpartition(".")[2])
 
     async def _answer(self, message: Msg, answer: dict[str, object]) -> None:
         if not message.reply:

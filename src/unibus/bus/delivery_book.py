@@ -14,6 +14,8 @@ HEARTBEAT = 5
 """Seconds between signs of life on an idle delivery."""
 ABANDONED_AFTER = 60
 """Seconds without its reader after which JetStream ends a delivery."""
+SERVER = "unibus-server"
+"""Where a consumer says which server's daemon made it, by that server's id."""
 _LONGEST_REQUEST = 512
 _SECOND = 1_000_000_000
 
@@ -46,10 +48,11 @@ def read_request(user: str, data: bytes) -> tuple[Delivery, int | None]:
     return Delivery(user, check_room_id(request.room), check_token(request.token)), request.after
 
 
-def consumer(delivery: Delivery, after: int) -> dict[str, object]:
+def consumer(delivery: Delivery, after: int, server: str | None = None) -> dict[str, object]:
     """The JetStream request for the consumer behind `delivery`: everything in its room after the sequence `after`.
 
-    "create" never changes a consumer that exists, so that nobody can take over the token of another.
+    "create" never changes a consumer that exists, so that nobody can take over the token of another. In a cluster
+    `server` is the id of the server whose daemon makes it.
     """
     return {
         "stream_name": subjects.STREAM,
@@ -67,6 +70,7 @@ def consumer(delivery: Delivery, after: int) -> dict[str, object]:
             "inactive_threshold": ABANDONED_AFTER * _SECOND,
             "mem_storage": True,
             "num_replicas": 1,
+            **({} if server is None else {"metadata": {SERVER: server}}),
         },
     }
 
@@ -93,14 +97,15 @@ class Book:
             raise LimitReached(f"one user may have {MOST_PER_USER} deliveries open: close some")
         own[delivery.token] = self._by_token[delivery.token] = delivery
 
-    def strike(self, token: str) -> None:
-        """Forget the delivery called `token`, if there is one."""
+    def strike(self, token: str) -> Delivery | None:
+        """Forget the delivery called `token`, and return it, if there is one."""
         delivery = self._by_token.pop(token, None)
         if delivery is not None:
             own = self._by_user[delivery.user]
             del own[token]
             if not own:
                 del self._by_user[delivery.user]
+        return delivery
 
     def of(self, user: str, room: str | None = None) -> list[Delivery]:
         """The deliveries of `user`, or only those of `room`."""

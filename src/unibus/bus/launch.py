@@ -19,6 +19,7 @@ def main(arguments: list[str]) -> None:
     # A parent that died before prctl took effect sends no signal: this process was then given another parent.
     if os.getppid() != int(arguments[0]):
         sys.exit("the daemon that wanted nats-server is gone")
+    os.umask(0o077)  # all that the server writes is for this user alone
     os.execv(arguments[1], arguments[1:])  # noqa: S606 - becoming that program is what this is for
 
 

@@ -1,40 +1,46 @@
-"""One life of nats-server, from its start to its end: the child, the daemon's links, the callout, the deliveries.
+"""One life of nats-server, from its start to its end: the daemon's links, the callout, the deliveries.
 
-Everything in it dies together. A server that cannot be commanded any more is killed: it must never serve on with
-connections that a revocation did not reach.
+Everything in it dies together. A server that cannot be commanded any more is subdued, which means killed where it is
+ours: it must never serve on with connections that a revocation did not reach. Whose it is only `server.Server` knows.
 """
 
 import asyncio
 import contextlib
 import json
-import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 
 import nats.errors
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from structlog.typing import FilteringBoundLogger
 
-from unibus.bus import config, retention, snapshot, stream
+from unibus.bus import cluster_watch, config, retention, snapshot, stream
 from unibus.bus.callout import Callout
-from unibus.bus.child import Child
+from unibus.bus.cluster import Seat
+from unibus.bus.cluster_watch import ClusterWatch
 from unibus.bus.deliveries import Deliveries
 from unibus.bus.keys import BusKeys
-from unibus.bus.links import Links
+from unibus.bus.links import Links, dial_core
 from unibus.bus.listening import watch_subscriptions
+from unibus.bus.mark import Marker
 from unibus.bus.options import BusAuth, BusOptions
+from unibus.bus.pace import Pace, watch_pace
 from unibus.bus.posture import Posture, read_posture
 from unibus.bus.registry import Registry
+from unibus.bus.server import Reached, Server
 from unibus.bus.tap import tap
-from unibus.bus.tls import BusTls, comes_to_show
 from unibus.errors import BusUnavailable
 from unibus.services.ports import BusPolicy, Decided, StreamState
 
 READY_WITHIN = 120.0
 STOP_GRACE = 5.0
+DRAIN_WITHIN = 2.0
 CHECK_EVERY = 5.0
 _LAST_WORDS = 0.2
+_LOADED = 0.05
+_NOTE_WITHIN = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +48,9 @@ class Surroundings:
     """What every life is given: the same keys, policy, clock (Unix seconds) and randomness through all restarts."""
 
     options: BusOptions
-    binary: Path
+    server: Server
     keys: BusKeys
+    marker: Marker
     policy: BusPolicy
     clock: Callable[[], float]
     random: Callable[[int], bytes]
@@ -56,40 +63,43 @@ class Life:
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
-        self._child: Child | None = None
+        self._server = around.server
         self._closing = contextlib.AsyncExitStack()
         self._links: Links | None = None
         self.deliveries: Deliveries | None = None
         self.registry = Registry()
+        self._left = asyncio.Event()
+        self._name = ""
+        self._reached: Reached | None = None
         self.posture: Posture | None = None
-        self.port = self.ws_port = 0
+        self._digest: str | None = None
+        self.cluster: ClusterWatch | None = None
         self._checking = asyncio.Lock()  # JetStream does not answer while the server takes its configuration in again
         self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    async def begin(self, port: int, ws_port: int) -> None:
-        """Start the server on its ports (0: a free one) and return when it serves. Raises BusUnavailable."""
-        around = self._around
-        path = around.options.run_dir / "nats-server.conf"
-        try:
-            for stale in around.options.run_dir.glob("*.ports"):
-                stale.unlink()  # left by a server that was killed; its process number may come again
-            _write_private(path, config.render(around.options, around.keys, port, ws_port))
-        except OSError as error:
-            raise BusUnavailable(f"{path} cannot be written: {error.strerror}") from error
-        descriptors = around.options.tls.descriptors if around.options.tls else ()
-        self._child = child = await Child.start(around.binary, path, around.log, descriptors)
-        self._closing.push_async_callback(self._stop, child)
-        child.ended.add_done_callback(lambda ended: self._fail(ended.result()))
-        await self._unless_over(self._serve(child))
+    async def begin(self) -> None:
+        """Start the server and return when it serves. Raises BusUnavailable."""
+        self._closing.push_async_callback(self._stop)
+        await self._server.start(self._fail)
+        await self._unless_over(self._serve())
 
     async def end(self) -> None:
-        """Let go of everything; the server's process is gone when this returns."""
-        await self._closing.aclose()
+        """Let go of everything; the process of a server of ours is gone when this returns.
+
+        A life that ends because it is asked to lets its members go first, for some seconds.
+        """
+        try:
+            if self._links is not None and not self.over.done():
+                if not self.hindrance:
+                    await self._note_last(self._links)
+                await self._drain()
+        finally:
+            await self._closing.aclose()
 
     async def cut(self, user: str, room: str | None = None) -> None:
         """End what `user` has, or what it has of `room`: connections first, then deliveries.
 
-        When this returns nothing of it is alive: if the server does not obey, it is killed.
+        When this returns nothing of it is alive, or the server did not obey, and is subdued.
         """
         reached = self.registry.revoke(user, room)
         if self._links is None or self.deliveries is None:
@@ -97,13 +107,18 @@ class Life:
         try:
             await asyncio.gather(*(self._kick(cid) for cid in reached))
             await self.deliveries.end(user, room)
+            if self.deliveries.lingers(user):  # what is fed to nobody is heard by nobody
+                await asyncio.gather(*(self._kick(cid) for cid in self.registry.revoke(user)))
         except BusUnavailable as error:
             await self._lose_control(error)
 
     async def retain(self, room: str, seconds: int | None, size: int | None) -> None:
         """Drop what the room no longer keeps. Raises BusUnavailable."""
+        if self.hindrance:
+            raise BusUnavailable(self.hindrance)
         if self._links is not None:
-            await retention.retain(self._links, room, seconds, size, self._around.clock())
+            async with self._around.marker.dropping():
+                await retention.retain(self._links, room, seconds, size, self._around.clock())
 
     async def snapshot(self, path: Path) -> StreamState:
         """Write all frames to the new file `path`. Raises BusUnavailable, OSError."""
@@ -111,20 +126,43 @@ class Life:
             raise BusUnavailable("nats-server is not ready: try again")
         return await snapshot.save(self._links, path)
 
-    async def renew(self, tls: BusTls) -> None:
+    async def renew(self) -> None:
         """Have the server take up the certificate that is in its file now, and return when it shows it.
 
-        nats-server decides about every connection again meanwhile, and none of them notices. Raises BusUnavailable.
+        Raises BusUnavailable.
         """
-        if self._child is None or self._links is None:
+        if self._links is None:
             return  # the server that comes next reads the new one
         async with self._checking:
-            await self._renew(self._child, self._links, tls)
+            await self._renew(self._links)
 
-    async def _renew(self, child: Child, links: Links, tls: BusTls) -> None:
-        child.reload()
-        await self._unless_over(comes_to_show(self._around.options.dial_host, self.port, tls.context()))
-        self.posture = await read_posture(links, self._around.options.node)
+    async def _renew(self, links: Links) -> None:
+        before = await read_posture(links, self._name)
+        await self._unless_over(self._server.renew())
+        if self.cluster is not None:  # nobody but a peer is shown a route's certificate
+            await self._unless_over(self._taken_in(links, before.loaded))
+        self.posture = await read_posture(links, self._name)
+
+    async def _taken_in(self, links: Links, before: str) -> None:
+        while (await read_posture(links, self._name)).loaded == before:  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(_LOADED)
+
+    @property
+    def hindrance(self) -> str:
+        """Why this life does not serve though its server runs; empty if it does."""
+        return self.cluster.reason if self.cluster is not None else ""
+
+    @property
+    def configured(self) -> bool:
+        """Whether the server runs with the configuration that decides who may connect, by its own account."""
+        return self.posture is not None and self._digest in {None, self.posture.digest}
+
+    async def dial(self) -> Client:
+        """A new connection to CORE, which the caller closes; it breaks with this life. Raises BusUnavailable."""
+        around, reached = self._around, self._reached
+        if reached is None or self.over.done():
+            raise BusUnavailable("nats-server is not ready: try again")
+        return await dial_core(reached.address, around.keys, around.log, reached.tls)
 
     async def announce(self, subject: str, body: bytes) -> None:
         """Publish to a member's announcements, if the server is there."""
@@ -132,24 +170,31 @@ class Life:
             with contextlib.suppress(nats.errors.Error):  # a broken link ends this life, and that is what is told
                 await self._links.core.publish(subject, body)
 
-    async def _serve(self, child: Child) -> None:
+    async def _serve(self) -> None:
         around = self._around
         options = around.options
-        self.port = await child.port(options.run_dir)
-        if options.ws_host is not None:
-            self.ws_port = await child.port(options.run_dir, "websocket")
-        host = f"[{options.dial_host}]" if ":" in options.dial_host else options.dial_host
-        tls = options.tls.context() if options.tls else None
-        links = await Links.connect(f"nats://{host}:{self.port}", around.keys, around.log, tls)
+        reached = await self._server.reach()
+        self._name, self._reached = reached.name, reached
+        links = await Links.connect(reached.address, around.keys, around.log, reached.tls, reached.advice)
         self._closing.push_async_callback(links.close)
         links.lost.add_done_callback(self._link_lost)
-        self.posture = await read_posture(links, options.node)
-        await stream.ensure(links, options.max_payload)
+        self.posture = await read_posture(links, self._name)
+        await self._server.vet(links, config.MEMBERS)
+        self._digest = await self._server.digest()
+        seat = Seat(options.node, self.posture.server) if options.cluster is not None else None
+        if seat is None:
+            await stream.ensure(links, options.max_payload)
+            await around.marker.begin(links)
         await links.system.subscribe(f"$SYS.ACCOUNT.{config.MEMBERS}.*", cb=self._came_or_went)
         await links.system.flush()
         self._links = links
-        self.deliveries = Deliveries(links, around.policy, options.mode, around.log)
+        self.deliveries = Deliveries(links, around.policy, options.mode, around.log, seat)
         self._closing.push_async_callback(self.deliveries.close)
+        if options.cluster is not None:
+            self.cluster = ClusterWatch(
+                links, options, options.cluster, around.marker, around.log, self.deliveries.gone
+            )
+            self._closing.push_async_callback(self.cluster.close)
         await self.deliveries.start()
         if options.mode is BusAuth.WARN:
             await tap(links, around.policy, around.log)
@@ -159,6 +204,13 @@ class Life:
             )
             watch.add_done_callback(self._check_ended)
             self._closing.callback(watch.cancel)
+        loop, pace = asyncio.get_running_loop(), Pace()
+        if options.mode is BusAuth.ENFORCE:
+            pacing = asyncio.create_task(
+                watch_pace(links, self.posture.server, config.MEMBERS, self.registry, pace, around.log), name="pace"
+            )
+            pacing.add_done_callback(self._check_ended)
+            self._closing.callback(pacing.cancel)
         callout = Callout(
             links,
             around.keys,
@@ -170,6 +222,10 @@ class Life:
             random=around.random,
             log=around.log,
             decided=around.decided,
+            lease=self._server.lease,
+            shared=options.cluster is not None,
+            withheld=self.deliveries.lingers,
+            kept_out=lambda user: pace.kept_out(user, loop.time()),
         )
         self._closing.push_async_callback(callout.close)
         await callout.start()
@@ -194,11 +250,22 @@ class Life:
 
     async def _keep_checking(self, links: Links) -> None:
         """Ends when the server is there but does not answer, which is as good as gone."""
-        while True:
+        while self.cluster is None:
             await asyncio.sleep(CHECK_EVERY)
             async with self._checking:
-                self.posture = await read_posture(links, self._around.options.node)
-                await stream.last_sequence(links)
+                self.posture = await read_posture(links, self._name)
+                await self._around.marker.note(links)
+            self._check_store()
+        while True:
+            async with self._checking:
+                self.posture = await read_posture(links, self._name)
+                await self.cluster.look(self.posture)
+            self._check_store()
+            await asyncio.sleep(cluster_watch.EVERY)
+
+    def _check_store(self) -> None:
+        if self._server.stuck():
+            raise BusUnavailable("a write had failed, and it would store nothing more")
 
     def _check_ended(self, check: asyncio.Task[None]) -> None:
         if not check.cancelled() and (error := check.exception()) is not None:
@@ -211,6 +278,7 @@ class Life:
         cid = int(event["client"]["id"])
         if message.subject.endswith(".DISCONNECT"):
             self.registry.gone(cid)
+            self._left.set()
         elif message.subject.endswith(".CONNECT") and not self.registry.came_up(cid):
             try:
                 await self._kick(cid)
@@ -220,8 +288,7 @@ class Life:
     async def _lose_control(self, error: BusUnavailable) -> None:
         """A server that does not obey must not serve on with somebody who is out."""
         self._fail(f"a revocation did not get through: {error.message}")
-        if self._child is not None:
-            await self._child.kill()
+        await self._server.subdue()
 
     async def _kick(self, cid: int) -> None:
         """Close connection `cid`; that it is gone already is an error of the server's answer, and as good."""
@@ -233,17 +300,26 @@ class Life:
         if not lost.cancelled():
             asyncio.get_running_loop().call_later(_LAST_WORDS, self._fail, lost.result())
 
-    async def _stop(self, child: Child) -> None:
+    async def _note_last(self, links: Links) -> None:
+        """How much there is in the end, if the server still says."""
+        with contextlib.suppress(BusUnavailable, TimeoutError):
+            async with asyncio.timeout(_NOTE_WITHIN):
+                await self._around.marker.note(links)
+
+    async def _drain(self) -> None:
+        """Have members leave, and wait until they have, or long enough."""
+        if len(self.registry) and not await self._server.drain():
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_WITHIN):
+                while len(self.registry):
+                    self._left.clear()
+                    await self._left.wait()
+
+    async def _stop(self) -> None:
         """One that failed its daemon gets no time to serve on."""
-        await child.stop(0.0 if self.over.done() else STOP_GRACE)
+        await self._server.stop(0.0 if self.over.done() else STOP_GRACE)
 
     def _fail(self, reason: str) -> None:
         if not self.over.done():
             self.over.set_result(reason)
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a new file that only this user can read; one that is there is replaced, not reused."""
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
-        file.write(text)

@@ -40,9 +40,14 @@ class Links:
 
     @classmethod
     async def connect(
-        cls, address: str, keys: BusKeys, log: FilteringBoundLogger, tls: ssl.SSLContext | None = None
+        cls,
+        address: str,
+        keys: BusKeys,
+        log: FilteringBoundLogger,
+        tls: ssl.SSLContext | None = None,
+        advice: str = "",
     ) -> "Links":
-        """Connect all three, over TLS with `tls`. Raises BusUnavailable."""
+        """Connect all three, over TLS with `tls`. Raises BusUnavailable, which ends with `advice`."""
         lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         made: list[tuple[Client, asyncio.Event]] = []
         try:
@@ -51,7 +56,7 @@ class Links:
         except (OSError, TimeoutError, nats.errors.Error) as error:
             for client, _ in made:
                 await client.close()
-            raise BusUnavailable(f"nats-server does not let its daemon in: {error}") from error
+            raise BusUnavailable(f"nats-server does not let its daemon in ({error}){advice}") from error
         (core, auth, system), closed = zip(*made, strict=True)
         return cls(core, auth, system, lost, closed)
 
@@ -68,9 +73,14 @@ class Links:
                 for closed in self._closed:
                     await closed.wait()
 
-    async def jetstream(self, call: str, body: object = None) -> dict[str, object] | None:
-        """JetStream's answer to the API `call`, None if what it is about does not exist. Raises BusUnavailable."""
-        answer = await _ask(self.core, f"$JS.API.{call}", body, JETSTREAM_TIMEOUT)
+    async def jetstream(
+        self, call: str, body: object = None, within: float = JETSTREAM_TIMEOUT
+    ) -> dict[str, object] | None:
+        """JetStream's answer to the API `call`, None if what it is about does not exist.
+
+        Raises BusUnavailable, also when there is no answer within that many seconds.
+        """
+        answer = await _ask(self.core, f"$JS.API.{call}", body, within)
         error = answer.get("error")
         if not isinstance(error, dict):
             return answer
@@ -79,9 +89,27 @@ class Links:
         what = call.partition(".ROOMS")[0]
         raise BusUnavailable(f"JetStream refused {what}: {error.get('description', 'no reason given')}")
 
+    async def whoami(self, client: Client) -> dict[str, object]:
+        """What the server knows of this link, and where. Raises BusUnavailable."""
+        return await _ask(client, "$SYS.REQ.USER.INFO", None, SERVER_TIMEOUT)
+
+    @property
+    def curve(self) -> str:
+        """The curve key (`X…`) of the server that these links go to."""
+        return str(self.auth._server_info.get("xkey", ""))  # noqa: SLF001 - nats-py shows the server's INFO nowhere else
+
     async def server(self, target: str, body: object = None) -> dict[str, object]:
         """The server's answer to the system request `target`, such as `<id>.VARZ`. Raises BusUnavailable."""
         return await _ask(self.system, f"$SYS.REQ.SERVER.{target}", body, SERVER_TIMEOUT)
+
+
+async def dial_core(address: str, keys: BusKeys, log: FilteringBoundLogger, tls: ssl.SSLContext | None) -> Client:
+    """One more connection to CORE, which the caller closes and which does not reconnect. Raises BusUnavailable."""
+    try:
+        client, _ = await _connect(address, keys.core, asyncio.get_running_loop().create_future(), log, tls)
+    except (OSError, TimeoutError, nats.errors.Error) as error:
+        raise BusUnavailable(f"nats-server does not let its daemon in: {error}") from error
+    return client
 
 
 async def _connect(

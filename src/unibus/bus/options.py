@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from unibus.bus.cluster import Cluster
+from unibus.bus.keys import BusKeys
 from unibus.bus.tls import BusTls
 
 
@@ -16,11 +18,37 @@ class BusAuth(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class External:
+    """A nats-server that somebody else runs, with the block of `external_config` for `keys`.
+
+    `secure` is whether it is reached over TLS, with a certificate of the authorities in the file `ca`, None for the
+    system's. `lease` is how many seconds a connection to it may last before it is decided on anew.
+    """
+
+    host: str
+    port: int
+    keys: BusKeys
+    secure: bool = False
+    ca: Path | None = None
+    lease: int = 600
+
+    @property
+    def address(self) -> str:
+        """Its URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'tls' if self.secure else 'nats'}://{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
 class BusOptions:
     """`port` 0 takes a free one. `binary` None means the nats-server that was installed with unibus.
 
     `data_dir` must exist; the bus keeps its messages in `nats/` and its generated configuration in `run/` below it.
     `max_payload` is the largest message in bytes. `tls` None means none; `ws_host` None means no WebSocket listener.
+    `cluster` None means that this node is alone; in one, `node` must be a name of its own. Members may have
+    `connections` at once, and `max_store` bytes of messages are kept, None for what leaves a tenth of the disk.
+
+    With `external`, there is no process of ours, and what only such a process needs is not used.
     """
 
     data_dir: Path
@@ -33,6 +61,16 @@ class BusOptions:
     tls: BusTls | None = None
     ws_host: str | None = None
     ws_port: int = 0
+    cluster: Cluster | None = None
+    external: External | None = None
+    connections: int = 10_000
+    max_store: int | None = None
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What a server of ours inherits: the memory files of its certificates."""
+        routes = self.cluster.tls if self.cluster is not None else None
+        return tuple(fd for tls in (self.tls, routes) if tls is not None for fd in tls.descriptors)
 
     @property
     def run_dir(self) -> Path:

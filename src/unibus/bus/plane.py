@@ -12,17 +12,25 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
+from nats.aio.client import Client
 from structlog.typing import FilteringBoundLogger
 
-from unibus.bus import binary
 from unibus.bus.backoff import Backoff
+from unibus.bus.embedded import Embedded
+from unibus.bus.external import ExternalServer
 from unibus.bus.keys import BusKeys
 from unibus.bus.life import Life, Surroundings
+from unibus.bus.mark import Marker
 from unibus.bus.options import BusOptions
+from unibus.bus.server import Server
 from unibus.crypto.encoding import dump_json
 from unibus.errors import BusUnavailable, StartRefused
 from unibus.model import subjects
 from unibus.services.ports import BusPolicy, Decided, StreamState
+
+OTHER_CONFIGURATION = "nats-server runs with another configuration than the daemon made: restart the daemon"
+GIVE_UP_AFTER = 5
+"""Tries after which a server that must not be run ends the daemon. One that is just being replaced is there by then."""
 
 
 class BusPlane:
@@ -50,24 +58,25 @@ class BusPlane:
         self._keeper: asyncio.Task[None] | None = None
         self._reason = "not started"
         self._restarts = 0
-        self._port, self._ws_port = options.port, options.ws_port
+        external = options.external
+        self._keys = external.keys if external else BusKeys.generate(random)
+        self._server: Server = (
+            ExternalServer(options, external, log, clock=clock, random=random)
+            if external
+            else Embedded(options, self._keys, log)
+        )
+        self._marker = Marker(options.data_dir, log, shared=options.cluster is not None)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done with an exception when the bus can no longer keep its server alive; nobody should go on then."""
 
     async def start(self) -> None:
         """Start nats-server and return when it serves. Raises StartRefused, naming what to change."""
-        program = binary.find(self._options.binary)
-        version = await binary.check(program)
-        for directory in (self._options.run_dir, self._options.store_dir):
-            try:
-                directory.mkdir(mode=0o700, exist_ok=True)
-                directory.chmod(0o700)
-            except OSError as error:
-                raise StartRefused(f"{directory} cannot be made: {error.strerror}") from error
+        await self._server.prepare()
         around = Surroundings(
             options=self._options,
-            binary=program,
-            keys=BusKeys.generate(self._random),
+            server=self._server,
+            keys=self._keys,
+            marker=self._marker,
             policy=self._policy,
             clock=self._clock,
             random=self._random,
@@ -78,8 +87,8 @@ class BusPlane:
             first = await self._begin(around)
         except BusUnavailable as error:
             raise StartRefused(f"the bus cannot start: {error.message}") from error
-        self._port, self._ws_port = first.port, first.ws_port
-        self._log.info("bus ready", version=version, port=self._port, auth=self._options.mode.value)
+        version = first.posture.version if first.posture else None
+        self._log.info("bus ready", version=version, port=self._server.port, auth=self._options.mode.value)
         self._keeper = asyncio.create_task(self._keep_alive(around, first), name="nats-server keeper")
         self._keeper.add_done_callback(self._keeper_ended)
 
@@ -98,39 +107,63 @@ class BusPlane:
     @property
     def client_port(self) -> int:
         """The port members connect to; the same through all restarts of the server."""
-        return self._port
+        return self._server.port
 
     @property
     def websocket_port(self) -> int | None:
         """The port of the WebSocket listener, None if there is none."""
-        return self._ws_port if self._options.ws_host is not None else None
+        return self._server.ws_port if self._options.ws_host is not None else None
 
     async def renew_certificate(self) -> None:
         """Take up a changed certificate file without dropping a connection. Raises BusUnavailable if that failed."""
-        if self._life is not None and self._options.tls is not None:
-            await self._life.renew(self._options.tls)
+        if self._life is not None and self._options.descriptors:
+            await self._life.renew()
 
     def status(self) -> Mapping[str, object]:
         """The bus's part of `/healthz`: what is read back from the server, or why there is nothing to read."""
         life = self._life
         posture = life.posture if life is not None and not self._reason else None
+        reason = self._reason or (life.hindrance if life is not None else "")
+        configured = life is not None and life.configured
         return {
-            "kind": "embedded",
-            "ready": posture is not None,
-            "reason": self._reason.replace(str(self._options.data_dir), "the data directory") or None,
-            "auth": self._options.mode.value,
+            "kind": self._server.kind,
+            "up": posture is not None,
+            "ready": posture is not None and not reason,
+            "reason": self._shown(reason),
+            "reasons": [
+                *([] if configured or posture is None else [OTHER_CONFIGURATION]),
+                *([short] if (short := self._server.shortage()) else []),
+            ],
+            "auth": self._options.mode.value if configured else "unknown",
             "restarts": self._restarts,
             "version": posture.version if posture else None,
             "listen": posture.listen if posture else None,
             "jetstream": posture is not None and posture.jetstream,
             "durable": posture is not None and posture.durable,
             "sync_interval": posture.sync_interval if posture else None,
+            "stored": posture.stored if posture else None,
+            "most_stored": posture.most_stored if posture else None,
             "tls": posture is not None and posture.tls,
             "tls_until": posture.tls_until if posture else None,
             "websocket": posture.websocket if posture else None,
+            "cluster": life.cluster.view if life is not None and life.cluster is not None else None,
             "connections": len(life.registry) if life else 0,
+            "loss": self._shown(self._marker.loss),
             "deliveries": len(life.deliveries) if life and life.deliveries else 0,
         }
+
+    def _shown(self, words: str | None) -> str | None:
+        """`words` for anybody who asks: without where on the machine it is."""
+        return words.replace(str(self._options.data_dir), "the data directory") if words else None
+
+    async def core_dial(self) -> Client:
+        """A new connection to this node's server in the account of JetStream, for the caller to close.
+
+        It does not reconnect, and breaks when the server goes. Raises BusUnavailable.
+        """
+        if self._life is None:
+            raise BusUnavailable(f"nats-server is not there: {self._reason}")
+        return await self._life.dial()
 
     async def announce(self, users: Collection[str], log: str, sequence: int, digest: str) -> None:
         """Tell `users` that `log` has a new head."""
@@ -167,7 +200,7 @@ class BusPlane:
     async def _begin(self, around: Surroundings) -> Life:
         self._life = life = Life(around)
         try:
-            await life.begin(self._port, self._ws_port)
+            await life.begin()
         except BaseException:
             self._life = None
             await life.end()
@@ -191,7 +224,9 @@ class BusPlane:
             try:
                 life = await self._begin(around)
                 self._log.info("nats-server is back", restarts=self._restarts)
-            except BusUnavailable as error:
+            except (BusUnavailable, StartRefused) as error:
+                if isinstance(error, StartRefused) and backoff.failures >= GIVE_UP_AFTER:
+                    raise
                 life = None
                 self._reason = error.message
                 self._log.error("nats-server does not come back", reason=error.message)

@@ -12,10 +12,30 @@ from unibus.errors import BusUnavailable
 class _JetStreamConfig(BaseModel):
     sync_interval: int = 0
     sync_always: bool = False
+    max_storage: int = 0
+
+
+class _JetStreamStats(BaseModel):
+    storage: int = 0
+
+
+class _Meta(BaseModel):
+    leader: str = ""
+    cluster_size: int = 0
+    quorum_needed: int = 0
 
 
 class _JetStream(BaseModel):
     config: _JetStreamConfig | None = None
+    stats: _JetStreamStats = _JetStreamStats()
+    meta: _Meta = _Meta()
+
+
+class _Cluster(BaseModel):
+    name: str = ""
+    tls_required: bool = False
+    tls_verify: bool = False
+    tls_cert_not_after: datetime | None = None
 
 
 class _WebSocket(BaseModel):
@@ -29,7 +49,9 @@ class _Variables(BaseModel):
     version: str
     host: str
     port: int
-    connections: int = 0
+    config_digest: str = ""
+    config_load_time: str = ""
+    cluster: _Cluster = _Cluster()
     jetstream: _JetStream = _JetStream()
     tls_required: bool = False
     tls_cert_not_after: datetime | None = None
@@ -41,12 +63,28 @@ class _Answer(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
+class Routes:
+    """The server's part in a cluster. `tls` is whether peers need certificates; `tls_until` as in `Posture`.
+
+    JetStream counts `size` servers, of which `needed` must agree, under `leader`, None while there is none.
+    """
+
+    cluster: str
+    tls: bool
+    tls_until: float | None
+    size: int
+    needed: int
+    leader: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Posture:
     """`server` is the id of this life (`N…`); `durable` whether each write is on disk before it is acknowledged,
-    because `sync_interval` is `always` and no number of seconds.
+    because `sync_interval` is `always` and no number of seconds. It keeps `stored` bytes, and `most_stored` at most.
 
     `tls` is whether it is required; `tls_until` the end of the certificate's validity in Unix seconds, None without TLS
-    and from servers that do not tell; `websocket` a URL or None.
+    and from servers that do not tell; `websocket` a URL or None. `digest` is that of the configuration it took in,
+    `loaded` when it did, `routes` None outside of a cluster.
     """
 
     server: str
@@ -55,9 +93,14 @@ class Posture:
     jetstream: bool
     durable: bool
     sync_interval: str | None
+    stored: int
+    most_stored: int
     tls: bool
     tls_until: float | None
     websocket: str | None
+    digest: str
+    loaded: str
+    routes: Routes | None
 
 
 async def read_posture(links: Links, node: str) -> Posture:
@@ -75,10 +118,38 @@ async def read_posture(links: Links, node: str) -> Posture:
         jetstream=settings is not None,
         durable=settings is not None and settings.sync_always,
         sync_interval=_sync(settings) if settings is not None else None,
+        stored=found.jetstream.stats.storage,
+        most_stored=settings.max_storage if settings is not None else 0,
         tls=found.tls_required,
-        tls_until=found.tls_cert_not_after.timestamp() if found.tls_cert_not_after else None,
+        tls_until=_end(found.tls_cert_not_after),
         websocket=f"{'ws' if web.no_tls else 'wss'}://{_address(web.host, web.port)}" if web.port else None,
+        digest=found.config_digest,
+        loaded=found.config_load_time,
+        routes=_routes(found.cluster, found.jetstream.meta) if found.cluster.name else None,
     )
+
+
+async def leading(links: Links, node: str) -> str:
+    """Who leads the cluster, as the server called `node` knows. Raises BusUnavailable, also when nobody does."""
+    routes = (await read_posture(links, node)).routes
+    if routes is None or routes.leader is None:
+        raise BusUnavailable("the cluster is choosing a leader")
+    return routes.leader
+
+
+def _routes(cluster: _Cluster, meta: _Meta) -> Routes:
+    return Routes(
+        cluster=cluster.name,
+        tls=cluster.tls_required and cluster.tls_verify,
+        tls_until=_end(cluster.tls_cert_not_after),
+        size=meta.cluster_size,
+        needed=meta.quorum_needed,
+        leader=meta.leader or None,
+    )
+
+
+def _end(moment: datetime | None) -> float | None:
+    return moment.timestamp() if moment else None
 
 
 def _sync(settings: _JetStreamConfig) -> str:

@@ -4,6 +4,7 @@ Must never forget a connection that may still be alive: one asked for stays unti
 longer come to life.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ class Registry:
     def __init__(self) -> None:
         self._all: dict[int, Connection] = {}
         self._waiting: dict[int, Connection] = {}
+        self._held: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return sum(1 for connection in self._all.values() if connection.alive)
@@ -42,13 +44,24 @@ class Registry:
             return known
         while self._waiting and (oldest := next(iter(self._waiting.values()))).asked_at < now - FORGET_AFTER:
             self.gone(oldest.cid)
+        self.gone(cid)
         connection = Connection(cid, user, now)
+        self._held[user] += 1
         self._all[cid] = self._waiting[cid] = connection
         return connection
 
     def known(self, cid: int) -> Connection | None:
         """Connection `cid`, if it was asked for and is not gone."""
         return self._all.get(cid)
+
+    def user_of(self, cid: int) -> str:
+        """Whose connection `cid` is; "" for one that is not known."""
+        known = self._all.get(cid)
+        return known.user if known is not None else ""
+
+    def held_by(self, user: str) -> int:
+        """How many connections `user` has, or is getting."""
+        return self._held[user]
 
     def came_up(self, cid: int) -> bool:
         """Connection `cid` is alive. Whether it may stay: False if it was revoked on its way in, or never asked."""
@@ -61,8 +74,12 @@ class Registry:
 
     def gone(self, cid: int) -> None:
         """Connection `cid` is no more."""
-        self._all.pop(cid, None)
+        left = self._all.pop(cid, None)
         self._waiting.pop(cid, None)
+        if left is not None:
+            self._held[left.user] -= 1
+            if not self._held[left.user]:
+                del self._held[left.user]
 
     def revoke(self, user: str, room: str | None = None) -> list[int]:
         """Mark what `user` has, or only what carries `room`, as revoked; the numbers of those connections."""

@@ -11,7 +11,7 @@ _MOST_CONSUMERS = 1_000_000
 """Must be said: for a stream that does not, nats-server 2.15 allows 1,000, which one member's deliveries would fill."""
 
 
-def wanted(max_payload: int) -> dict[str, object]:
+def wanted(max_payload: int, replicas: int = 1) -> dict[str, object]:
     """The stream's settings as JetStream's API writes them; `max_payload` is the largest frame in bytes.
 
     Frames are only read through consumers that the daemon makes, so nothing that would let a message's header act
@@ -24,7 +24,7 @@ def wanted(max_payload: int) -> dict[str, object]:
         "retention": "limits",
         "storage": "file",
         "discard": "new",
-        "num_replicas": 1,
+        "num_replicas": replicas,
         "max_msgs": -1,
         "max_bytes": -1,
         "max_age": 0,
@@ -50,20 +50,42 @@ def differs(found: Mapping[str, object], settings: Mapping[str, object]) -> bool
     return any(found.get(name, False) != value for name, value in settings.items())
 
 
-async def ensure(links: Links, max_payload: int) -> None:
-    """Make the stream, or bring one that is there to these settings. Raises BusUnavailable."""
-    settings = wanted(max_payload)
+async def ensure(links: Links, max_payload: int, replicas: int = 1) -> None:
+    """Make the stream, or bring one that is there to these settings. Raises BusUnavailable.
+
+    How many `replicas` there are is said only when it is made; operators raise that in place.
+    """
     info = await links.jetstream(f"STREAM.INFO.{STREAM}")
     if info is None:
-        await links.jetstream(f"STREAM.CREATE.{STREAM}", settings)
-    elif not isinstance(found := info["config"], dict) or differs(found, settings):
+        await links.jetstream(f"STREAM.CREATE.{STREAM}", wanted(max_payload, replicas))
+        return
+    found = info["config"]
+    if not isinstance(found, dict):
+        raise BusUnavailable("nats-server's description of the stream is not understood")
+    settings = wanted(max_payload, found.get("num_replicas", 1))
+    if differs(found, settings):
         await links.jetstream(f"STREAM.UPDATE.{STREAM}", settings)
+
+
+async def info(links: Links) -> dict[str, object]:
+    """What whoever leads the stream says of it. Raises BusUnavailable.
+
+    Without a leader a server answers from what it has itself, which may be less than what readers have seen.
+    """
+    found = await links.jetstream(f"STREAM.INFO.{STREAM}")
+    if found is None:
+        raise BusUnavailable("the stream of messages is gone: restore the data directory")
+    match found:
+        case {"cluster": {"leader": str()}}:
+            return found
+        case _:
+            raise BusUnavailable("the cluster is choosing who leads the messages' stream: try again")
 
 
 async def last_sequence(links: Links) -> int:
     """The sequence of the newest frame ever kept. Raises BusUnavailable."""
-    info = await links.jetstream(f"STREAM.INFO.{STREAM}")
-    state = info.get("state") if info else None
-    if not isinstance(state, dict):
-        raise BusUnavailable("the stream of frames is gone: restore the data directory")
-    return int(state["last_seq"])
+    match await info(links):
+        case {"state": {"last_seq": int(last)}}:
+            return last
+        case _:
+            raise BusUnavailable("nats-server's description of the stream is not understood")

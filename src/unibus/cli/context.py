@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from unibus.crypto.identity import Identity
 
 DEADLINE = 5.0  # seconds that a person waits for one call
+CLUSTER_DEADLINE = 30.0  # … of several nodes, which may be electing a leader
 T = TypeVar("T")
 
 
@@ -31,6 +32,11 @@ class Shared:
     json: bool
     ca: Path | None = None
     client_cert: Path | None = None
+
+    @property
+    def deadline(self) -> float:
+        """Seconds that one call may take."""
+        return deadline_for(self.url)
 
     def identity(self) -> "Identity":
         """The identity in its file. Raises KeyCustody."""
@@ -70,11 +76,16 @@ class Shared:
             self.url,
             self.identity(),
             state=self.state_path,
-            deadline=DEADLINE,
+            deadline=self.deadline,
             on_first_contact=_first_contact,
             tls=self.tls,
         ) as bus:
             yield bus
+
+
+def deadline_for(url: str) -> float:
+    """Seconds that one call to the nodes in `url` may take: where there are several it may outlast the loss of one."""
+    return CLUSTER_DEADLINE if "," in url else DEADLINE
 
 
 def _first_contact(bus: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from unibus.cli.context import DEADLINE, Shared, pass_shared, run
+from unibus.cli.context import Shared, pass_shared, run
 from unibus.errors import KeyCustody
 
 
@@ -42,7 +42,7 @@ def command(shared: Shared, handle: str, token_file: Path) -> None:
     token = _read_token(token_file)
     identity = shared.identity() if shared.identity_path.exists() else new_identity(shared.identity_path)
     founding = found_bus(
-        shared.url, identity, token, handle, state=shared.state_path, deadline=DEADLINE, tls=shared.tls
+        shared.url, identity, token, handle, state=shared.state_path, deadline=shared.deadline, tls=shared.tls
     )
     bus = run(founding)
     shared.tell(

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from unibus.cli.context import DEADLINE, Shared, pass_shared, run
+from unibus.cli.context import Shared, deadline_for, pass_shared, run
 
 
 @click.command("join", short_help="come onto a bus by an invite")
@@ -22,9 +22,10 @@ def command(shared: Shared, token: str, handle: str | None, url: str | None) -> 
 
     invite = read_token(sys.stdin.read(4096) if token == "-" else token)  # noqa: S105 - the word for standard input
     identity = shared.identity() if shared.identity_path.exists() else new_identity(shared.identity_path)
-    joining = join_bus(invite, identity, handle, url=url, state=shared.state_path, deadline=DEADLINE, tls=shared.tls)
-    joined = run(joining)
     address = url or invite.url
+    deadline = deadline_for(address)
+    joining = join_bus(invite, identity, handle, url=url, state=shared.state_path, deadline=deadline, tls=shared.tls)
+    joined = run(joining)
     shared.tell(
         {"bus": invite.bus, "user": identity.user, "handle": joined, "url": address},
         f"you are {joined} on bus {invite.bus}",

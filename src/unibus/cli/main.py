@@ -21,6 +21,7 @@ _COMMANDS = {
     "blob": ("unibus.cli.blob", "files in a room, encrypted"),
     "audit": ("unibus.cli.audit", "who did what, and what was refused"),
     "backup": ("unibus.cli.backup", "the whole bus in one file, made while it runs"),
+    "cluster": ("unibus.cli.cluster", "make, deploy and roll a cluster of nodes"),
     "demo": ("unibus.cli.demo", "the story of a bus, told against a throw-away daemon"),
     "health": ("unibus.cli.health", "how a node is, and how secure it really runs"),
     "identity": ("unibus.cli.identity", "make, show, carry or compare your identity"),
@@ -61,7 +62,7 @@ class Commands(click.Group):
     show_envvar=True,
     default="http://127.0.0.1:8470",
     show_default=True,
-    help="the daemon's control plane",
+    help="the daemon's control plane; of a cluster, several nodes with commas between them",
 )
 @click.option(
     "--identity",

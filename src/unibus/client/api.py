@@ -1,31 +1,30 @@
 """The control plane as the client calls it: signed HTTP requests, and problems turned back into errors.
 
-Every call may be repeated: reads by nature, appends because the daemon answers a repeated record as the first time.
-So a lost connection or a node that is not ready is tried again until the deadline. Never trusts what an answer says.
+Every call may be repeated, on any node: reads by nature, appends because a node answers a repeated record as the first
+time, a removal because what is gone is gone. So a lost connection or a node that is not ready is tried again until the
+deadline, signed anew each time. Two calls ask one node only: founding, because the token is that node's, and the audit
+trail, because each node has its own. Never trusts what an answer says.
 """
 
 import asyncio
-import os
-import re
-import secrets
+import logging
 import ssl
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from io import BytesIO
 from typing import TypeVar
 
 import aiohttp
 from pydantic import ValidationError
 from yarl import URL
 
-from unibus.client.backoff import PASSING, delays
-from unibus.client.trust import refused
+from unibus.client.exchange import Exchange, read_whole
+from unibus.client.failover import ANSWER_SECONDS, CONNECT_SECONDS, Trying, Verdict, may_go_on, verdict
+from unibus.client.nodes import Nodes, parse_urls
+from unibus.client.served import served_bus
 from unibus.crypto.encoding import b64u
-from unibus.crypto.httpsig import sign
 from unibus.crypto.nkeys import SigningKey
-from unibus.errors import CertificateRefused, InvalidInput, RateLimited, UnibusError, Unreachable, Untrusted
+from unibus.errors import AnswerTimeout, LogRolledBack, NotFound, UnibusError, Unreachable, Untrusted, WrongBus
 from unibus.model.bodies import Strict
-from unibus.model.problem import from_problem
 from unibus.model.wire import (
     AppendRequest,
     AuditPage,
@@ -39,50 +38,19 @@ from unibus.model.wire import (
     RoomsPage,
 )
 
-DEADLINE = 15.0  # seconds for one call, retries included, unless told otherwise
-ANSWER_LIMIT = 64 * 2**20
-_SECONDS = re.compile(r"[0-9]{1,9}")
+DEADLINE = 30.0  # seconds for one call, retries included, unless told otherwise
 Model = TypeVar("Model", bound=Strict)
+T = TypeVar("T")
 
-
-def parse_url(text: str) -> URL:
-    """The control plane's base URL. Raises InvalidInput."""
-    try:
-        url = URL(text)
-    except ValueError as error:
-        raise InvalidInput(f"not a URL: {text!r}") from error
-    beyond = url.user or url.password or url.path not in {"", "/"} or url.query_string or url.fragment
-    if url.scheme not in {"http", "https"} or not url.host or beyond:
-        raise InvalidInput(f"the URL of a daemon looks like http://host:8470, not {text!r}")
-    return url.with_path("/")
-
-
-def unreachable(url: URL, error: aiohttp.ClientError | OSError) -> Unreachable | CertificateRefused:
-    """Why the daemon at `url` was not reached, or not believed, in the system's own words where there are any."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        found = error.certificate_error
-        if isinstance(found, ssl.SSLCertVerificationError):
-            return refused(str(url).rstrip("/"), found)
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    asked = isinstance(cause, ssl.SSLError) and "CERTIFICATE_REQUIRED" in str(cause)
-    cut_off = isinstance(cause, aiohttp.ServerDisconnectedError | ConnectionResetError)
-    if asked or (url.scheme == "https" and cut_off):
-        # In TLS 1.3 a client has shaken hands before the server misses its certificate, and may just be cut off.
-        return Unreachable(
-            f"{str(url).rstrip('/')} ended the connection: if it wants a certificate of yours, name it with"
-            " --client-cert"
-        )
-    number = cause.errno if isinstance(cause, OSError) else None
-    reason = os.strerror(number).lower() if number and number > 0 else str(cause)
-    return Unreachable(
-        f"cannot reach {str(url).rstrip('/')}: {reason}; is the daemon (unibus-membershipd) running there?"
-    )
+log = logging.getLogger("unibus.client")
 
 
 class ControlApi:
-    """Calls to one daemon as the holder of one key. `bus` is set once the client knows which bus it talks to.
+    """Calls to the nodes of one bus as the holder of one key.
 
-    `tls` says which certificates are taken over https, None the system's.
+    `url` is one address, or several with commas between them. `bus` is set once the client knows which bus it talks to:
+    of several nodes none is then asked that does not serve it. `tls` says which certificates are taken over https, None
+    the system's.
     """
 
     def __init__(
@@ -93,51 +61,84 @@ class ControlApi:
         deadline: float = DEADLINE,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.url = parse_url(url)
+        self.nodes = Nodes(parse_urls(url))
         self.tls = tls
-        self.bus: str | None = None
-        self._key = key
-        self._clock = clock
         self._deadline = deadline
-        self._session: aiohttp.ClientSession | None = None
+        self._exchange = Exchange(key, clock, deadline, tls)
+        self._serves: dict[URL, str] = {}
+        self._audited: URL | None = None
+
+    @property
+    def bus(self) -> str | None:
+        """The bus that requests are signed for; None before it is known."""
+        return self._exchange.bus
+
+    @bus.setter
+    def bus(self, bus: str) -> None:
+        self._exchange.bus = bus
+
+    @property
+    def url(self) -> URL:
+        """The node that is asked now."""
+        return self.nodes.current
+
+    @property
+    def several(self) -> bool:
+        """Whether there is another node to go to."""
+        return self.nodes.several
 
     async def open(self) -> None:
         """Make the HTTP session; `close` ends it."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self.tls or True),
-            timeout=aiohttp.ClientTimeout(total=self._deadline),
-            headers={"Accept-Encoding": "identity"},  # what arrives compressed has no known size
-            auto_decompress=False,
-        )
+        await self._exchange.open()
 
     async def close(self) -> None:
         """End the session. Safe to call twice."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self._exchange.close()
 
     async def bus_view(self) -> BusView:
-        """Which bus this daemon serves; unsigned."""
-        return await self.call(BusView, "GET", URL("/v1/bus"))
+        """Which bus is served; for anybody."""
+        _, view = await self.locate()
+        return view
+
+    async def locate(self) -> tuple[URL, BusView]:
+        """A node that serves, and what it says of its bus and of where its NATS plane is."""
+
+        async def attempt(node: URL, limits: aiohttp.ClientTimeout | None) -> tuple[URL, BusView]:
+            return node, await self._once(node, BusView, "GET", URL("/v1/bus"), limits=limits)
+
+        node, view = await self._anywhere(attempt)
+        if view.bus is not None:
+            self._serves[node] = view.bus
+        self.nodes.learn(getattr(view, "nodes", None) or ())
+        return node, view
 
     async def found(self, token: str, record: bytes) -> HeadView:
-        """Make the bus, with its bootstrap token."""
+        """Make the bus, with the bootstrap token of the first node that was given."""
         body = FoundRequest(record=record.decode("ascii")).model_dump_json().encode()
         headers = {"Authorization": f"Bearer {token}"}
-        return await self.call(HeadView, "POST", URL("/v1/bus"), body, headers)
+        return await self.call(HeadView, "POST", URL("/v1/bus"), body, headers, only=self.nodes.given[0])
 
-    async def records(self, log: str, after: int) -> RecordsPage:
-        """A page of a log's records after number `after`."""
-        return await self.call(RecordsPage, "GET", URL(_path(log, "records")) % {"after": str(after)})
+    async def records(self, log_name: str, after: int, known: int = 0) -> RecordsPage:
+        """A page of a log's records after number `after`.
 
-    async def append(self, log: str, record: bytes, sealed: Mapping[str, bytes]) -> HeadView:
+        `known` is how many records are known to be there. A node that shows fewer is behind, or lies: the others are
+        asked until the deadline, and then it is LogRolledBack; at once, where there is but one.
+        """
+
+        def check(page: RecordsPage) -> None:
+            if page.head.sequence < known:
+                raise LogRolledBack(f"the server's {log_name} log ends at {page.head.sequence}, before {known}")
+
+        return await self.call(RecordsPage, "GET", URL(_path(log_name, "records")) % {"after": str(after)}, check=check)
+
+    async def append(self, log_name: str, record: bytes, sealed: Mapping[str, bytes]) -> HeadView:
         """Append a record with the sealed keys that it commits to."""
         body = AppendRequest(record=record.decode("ascii"), sealed={user: b64u(key) for user, key in sealed.items()})
-        return await self.call(HeadView, "POST", URL(_path(log, "records")), body.model_dump_json().encode())
+        return await self.call(HeadView, "POST", URL(_path(log_name, "records")), body.model_dump_json().encode())
 
-    async def keys(self, log: str, after: int) -> KeysPage:
+    async def keys(self, log_name: str, after: int) -> KeysPage:
         """Keys sealed to this identity in a room, after record number `after`."""
-        return await self.call(KeysPage, "GET", URL(_path(log, "keys")) % {"after": str(after)})
+        return await self.call(KeysPage, "GET", URL(_path(log_name, "keys")) % {"after": str(after)})
 
     async def invitation(self) -> JoinView:
         """What the invite whose key this client has is for."""
@@ -149,44 +150,55 @@ class ControlApi:
         return await self.call(HeadView, "POST", URL("/v1/join"), body)
 
     async def audit(self, after: int, wait: int) -> AuditPage:
-        """A page of the node's audit trail after entry `after`; waits up to `wait` seconds for the first."""
-        return await self.call(AuditPage, "GET", URL("/v1/audit") % {"after": str(after), "wait": str(wait)})
+        """A page of one node's audit trail after entry `after`; waits up to `wait` seconds for the first."""
+        self._audited = self._audited or self.nodes.current
+        target = URL("/v1/audit") % {"after": str(after), "wait": str(wait)}
+        return await self.call(AuditPage, "GET", target, only=self._audited)
 
     async def rooms(self, after: str) -> RoomsPage:
         """A page of the ids of this identity's rooms."""
         return await self.call(RoomsPage, "GET", URL("/v1/rooms") % ({"after": after} if after else {}))
 
-    async def call(
-        self, model: type[Model], method: str, path: URL, body: bytes = b"", headers: Mapping[str, str] | None = None
-    ) -> Model:
-        """The `model` that the daemon answers with; asked again until the deadline while it cannot serve."""
-        last: UnibusError = Unreachable(f"{self.url} did not answer within {self._deadline:g} s")
-        try:
-            async with asyncio.timeout(self._deadline) as deadline:
-                for pause in delays():
-                    self._opened()
-                    try:
-                        return await self._once(model, method, path, body, headers or {})
-                    except UnibusError as error:
-                        if error.status not in PASSING:
-                            raise
-                        last = error
-                    wait = max(pause, _asked_to_wait(last))
-                    if wait > (deadline.when() or 0) - asyncio.get_running_loop().time():
-                        raise last
-                    await asyncio.sleep(wait)
-        except TimeoutError:
-            pass
-        raise last
+    async def remove(self, path: URL) -> None:
+        """Delete what is at `path`. Raises NotFound, unless this may have deleted it in a try that got no answer."""
+        unsure = False
 
-    async def _once(self, model: type[Model], method: str, path: URL, body: bytes, extra: Mapping[str, str]) -> Model:
-        headers = {**extra, "Content-Type": "application/json"} if body else extra
-        async with self.exchange(method, path, body, headers) as response:
-            answer = await _whole(response)
-        try:
-            return model.model_validate_json(answer)
-        except ValidationError as error:
-            raise Untrusted(f"{path} answered with something that is not a {model.__name__}") from error
+        async def attempt(node: URL, limits: aiohttp.ClientTimeout | None) -> None:
+            nonlocal unsure
+            try:
+                async with self._exchange.ask(node, "DELETE", path, patience=limits):
+                    pass
+            except NotFound:
+                if not unsure:
+                    raise
+            except (Unreachable, AnswerTimeout):
+                unsure = True
+                raise
+
+        await self._anywhere(attempt)
+
+    async def call(
+        self,
+        model: type[Model],
+        method: str,
+        path: URL,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        check: Callable[[Model], None] = lambda _: None,
+        only: URL | None = None,
+    ) -> Model:
+        """The `model` that a node answers with; asked again, and elsewhere, until the deadline.
+
+        `check` raises what is wrong with an answer, which counts as its node's; `only` is the one node that is asked.
+        """
+
+        async def attempt(node: URL, limits: aiohttp.ClientTimeout | None) -> Model:
+            answer = await self._once(node, model, method, path, body, headers or {}, limits=limits)
+            check(answer)
+            return answer
+
+        return await self._anywhere(attempt, only)
 
     @asynccontextmanager
     async def exchange(
@@ -198,55 +210,91 @@ class ControlApi:
         *,
         patience: aiohttp.ClientTimeout | None = None,
     ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
-        """One signed request, tried once, and its answer as it comes, for no longer than `patience`.
+        """One signed request to the node that serves now, tried once, and its answer as it comes; see `Exchange.ask`.
 
-        Raises what a refusal stands for, and Unreachable when the connection fails, also while the answer is read.
+        After one that failed, another node is asked the next time.
         """
-        session, url = self._opened(), self.url.join(path)
-        signed = dict(headers or {})
-        if self.bus is not None:
-            created, nonce = int(self._clock()), b64u(secrets.token_bytes(16))
-            signed |= sign(self._key, method, str(url), body, bus=self.bus, created=created, nonce=nonce)
-        limits = session.timeout if patience is None else patience
+        node = self.nodes.current
         try:
-            async with session.request(
-                method, url, data=BytesIO(body) if body else None, headers=signed, allow_redirects=False, timeout=limits
-            ) as response:
-                if not 200 <= response.status < 300:
-                    raise _refusal(response, await _whole(response))
+            await self._meet(node)
+            async with self._exchange.ask(node, method, path, body, headers, patience=patience) as response:
                 yield response
-        except (aiohttp.ClientError, OSError) as error:
-            raise unreachable(self.url, error) from error
+        except UnibusError as error:
+            if verdict(error) is not Verdict.FINAL:
+                self.nodes.leave(node)
+            raise
 
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            raise Unreachable("the connection to the bus is closed")
-        return self._session
+    def may_go_on(self, error: UnibusError) -> bool:
+        """Whether something long, such as an upload, goes on after `error` where it was cut."""
+        return may_go_on(error, several=self.nodes.several)
+
+    async def _anywhere(
+        self, attempt: Callable[[URL, aiohttp.ClientTimeout | None], Awaitable[T]], only: URL | None = None
+    ) -> T:
+        """What `attempt` gives on the first node on which it succeeds."""
+        nodes = self.nodes if only is None else Nodes([only])
+        trying = Trying(nodes)
+        try:
+            async with asyncio.timeout(self._deadline) as deadline:
+                while True:
+                    self._exchange.opened()
+                    node, limits = nodes.current, None
+                    if nodes.several:
+                        limits = aiohttp.ClientTimeout(
+                            sock_connect=CONNECT_SECONDS * trying.patience, sock_read=ANSWER_SECONDS * trying.patience
+                        )
+                    try:
+                        await self._meet(node)
+                        return await attempt(node, limits)
+                    except UnibusError as error:
+                        pause = trying.failed(node, error)
+                        if pause is None or pause > (deadline.when() or 0) - asyncio.get_running_loop().time():
+                            raise (trying.told or error) from None
+                        if nodes.several:
+                            log.info("%s does not serve: %s (%s)", node, error.message, error.code)
+                    await asyncio.sleep(pause)
+        except TimeoutError:
+            raise trying.told or Unreachable(f"{nodes.current} did not answer within {self._deadline:g} s") from None
+
+    async def _meet(self, node: URL) -> None:
+        """Return if `node` is known to serve this bus. One of several is asked, unsigned, before anything else is."""
+        if self.bus is None or not self.nodes.several or self._serves.get(node) == self.bus:
+            return
+        limits = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=ANSWER_SECONDS)
+        try:
+            view = await self._once(node, BusView, "GET", URL("/v1/bus"), limits=limits, signed=False)
+            served: str | None = served_bus(view)
+        except UnibusError as error:
+            if verdict(error) is not Verdict.FINAL:
+                raise
+            served = None
+        if served != self.bus:
+            raise WrongBus(f"{node} does not serve the bus {self.bus[:12]}…: check the address")
+        self._serves[node] = served
+
+    async def _once(
+        self,
+        node: URL,
+        model: type[Model],
+        method: str,
+        path: URL,
+        body: bytes = b"",
+        extra: Mapping[str, str] | None = None,
+        *,
+        limits: aiohttp.ClientTimeout | None,
+        signed: bool = True,
+    ) -> Model:
+        headers = {**(extra or {}), "Content-Type": "application/json"} if body else extra
+        async with self._exchange.ask(node, method, path, body, headers, patience=limits, signed=signed) as response:
+            answer = await read_whole(response)
+            if response.headers.get("Connection", "").lower() == "close":
+                self.nodes.leave(node)  # it drains: what comes next goes elsewhere
+        try:
+            return model.model_validate_json(answer)
+        except ValidationError as error:
+            raise Untrusted(f"{path} answered with something that is not a {model.__name__}") from error
 
 
-async def _whole(response: aiohttp.ClientResponse) -> bytes:
-    answer = bytearray()
-    async for chunk in response.content.iter_any():
-        answer += chunk
-        if len(answer) > ANSWER_LIMIT:
-            raise Untrusted(f"{response.url} answered with more than {ANSWER_LIMIT} bytes")
-    return bytes(answer)
-
-
-def _refusal(response: aiohttp.ClientResponse, body: bytes) -> UnibusError:
-    error = from_problem(response.status, body)
-    if response.status != 429 or isinstance(error, RateLimited):
-        return error
-    # Something between here and the daemon: it tells when to go on in the header only (RFC 9110 section 10.2.3).
-    seconds = response.headers.get("Retry-After", "")
-    return RateLimited(error.message, retry_after=int(seconds) if _SECONDS.fullmatch(seconds) else 0)
-
-
-def _asked_to_wait(error: UnibusError) -> float:
-    asked = error.extra.get("retry_after")
-    return asked if isinstance(asked, int | float) and asked > 0 else 0.0
-
-
-def _path(log: str, what: str) -> str:
-    kind, _, room = log.partition("/")
+def _path(log_name: str, what: str) -> str:
+    kind, _, room = log_name.partition("/")
     return f"/v1/rooms/{room}/{what}" if kind == "room" else f"/v1/directory/{what}"

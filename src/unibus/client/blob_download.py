@@ -21,7 +21,7 @@ from unibus.client.blob_manifests import Blob
 from unibus.client.blob_upload import PATIENCE, Progress, blob_path
 from unibus.crypto.blobs import CHUNK, Opener, seal_chunks, sealed_size
 from unibus.crypto.encoding import b64u
-from unibus.errors import BlobInvalid, InvalidInput, NonceReplayed, RateLimited, Unreachable
+from unibus.errors import BlobInvalid, InvalidInput, UnibusError, Unreachable
 
 GATHER = 2**20
 _READ = 128 * CHUNK
@@ -130,7 +130,9 @@ async def _receive(api: ControlApi, room: str, blob: Blob, download: Download, p
     while download.position < download.size:
         try:
             await _stream(api, room, blob, download, progress)
-        except (Unreachable, NonceReplayed, RateLimited):
+        except UnibusError as error:
+            if not isinstance(error, Unreachable) and not api.may_go_on(error):
+                raise
             if download.position > reached:
                 moved, reached, pauses = loop.time(), download.position, delays()
             if loop.time() - moved > PATIENCE:

@@ -12,13 +12,13 @@ from yarl import URL
 from unibus.client.api import ControlApi
 from unibus.client.backoff import delays
 from unibus.client.blob_source import PART, Plan, Source, planned_part
-from unibus.errors import NonceReplayed, NotFound, RateLimited, Unreachable, UploadConflict
+from unibus.errors import NotFound, UnibusError, Unreachable, UploadConflict
 from unibus.model.wire import BlobBegin, UploadView
 
 PATIENCE = 60.0
 PART_SECONDS = aiohttp.ClientTimeout(total=330.0, sock_connect=10.0)
 """As long as the daemon waits for a part, and for the slowest disk that ends one."""
-_CUT = (Unreachable, UploadConflict, NonceReplayed, NotFound, RateLimited)
+_CUT = (Unreachable, UploadConflict, NotFound)
 
 JSON, _OCTETS = {"Content-Type": "application/json"}, {"Content-Type": "application/octet-stream"}
 
@@ -55,8 +55,9 @@ class Sender:
             try:
                 async for sent in self._send_from(offset):
                     moved, reached = loop.time(), sent
-            except _CUT:
-                if loop.time() - moved > PATIENCE:
+            except UnibusError as error:
+                cut = isinstance(error, _CUT) or self._api.may_go_on(error)
+                if not cut or loop.time() - moved > PATIENCE:
                     raise
                 await asyncio.sleep(next(pauses))
             else:

@@ -23,7 +23,7 @@ from unibus.client.messages import Refusal
 from unibus.client.races import until_first
 from unibus.crypto.blobs import KEY_BYTES
 from unibus.crypto.encoding import b64u
-from unibus.errors import Forbidden, NotFound, Unreachable, Untrusted
+from unibus.errors import Forbidden, NotFound, UnibusError, Unreachable, Untrusted
 from unibus.model.blobs import BlobManifest, check_blob_id, check_blob_name
 from unibus.model.wire import BlobComplete, BlobsPage, BlobView
 
@@ -101,8 +101,7 @@ class RoomBlobs:
 
     async def delete(self, blob: str) -> None:
         """Delete a blob; see `Room.delete_blob`."""
-        async with self._bus.api.exchange("DELETE", blob_path(self._room.id, check_blob_id(blob))):
-            pass
+        await self._bus.api.remove(blob_path(self._room.id, check_blob_id(blob)))
 
     async def _complete(self, blob: str, manifest: BlobManifest) -> None:
         bus = self._bus
@@ -122,8 +121,10 @@ class RoomBlobs:
             try:
                 async with bus.api.exchange("POST", target, body, JSON, patience=PART_SECONDS):
                     return
-            except Unreachable:
+            except UnibusError as error:
                 # Repeated it is answered as the first time. A refusal is not: a full disk has taken the upload along.
+                if not isinstance(error, Unreachable) and not bus.api.may_go_on(error):
+                    raise
                 await bus.api.call(BlobView, "POST", target, body)
 
         await until_first(attempt)

@@ -4,7 +4,6 @@ Wires the client's parts together and holds what they share. What the server say
 connection is made when the first message is sent or read.
 """
 
-import asyncio
 import contextlib
 import logging
 import secrets
@@ -13,8 +12,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
 
+from yarl import URL
+
 from unibus.client.api import DEADLINE, ControlApi
-from unibus.client.changes import Change, Signer, genesis_bus
+from unibus.client.changes import Change, Signer
+from unibus.client.following import Following
+from unibus.client.keeping import Keeper
 from unibus.client.keyring import Keyring
 from unibus.client.link import Link
 from unibus.client.memory import Memory
@@ -22,15 +25,22 @@ from unibus.client.messages import Refusal
 from unibus.client.races import until_first
 from unibus.client.replica import Replica
 from unibus.client.room import Room, room_named
+from unibus.client.served import served_bus
 from unibus.client.trust import chosen_context, make_context
-from unibus.crypto.encoding import load_json
 from unibus.crypto.identity import Identity
 from unibus.crypto.invites import InviteToken
 from unibus.crypto.nkeys import SigningKey
-from unibus.errors import InvalidInput, NotAUser, NotFound, TlsDowngraded, UnibusError, Untrusted, WrongBus
+from unibus.errors import (
+    HeadConflict,
+    NotAUser,
+    NotFound,
+    TlsDowngraded,
+    Untrusted,
+    WrongBus,
+)
 from unibus.model.bodies import History, Role, RoomLeave, RoomRemove
 from unibus.model.directory import Directory, User
-from unibus.model.records import DIRECTORY, ROOM_PREFIX, read_record, room_log
+from unibus.model.records import DIRECTORY, ROOM_PREFIX, read_record
 
 INVITE_SECONDS = 3600
 
@@ -45,22 +55,25 @@ class Bus:
     ) -> None:
         self.id = bus
         self._plain_bus = plain_bus
+        self._linked_by = api.nodes.current
+        api.nodes.on_leave = self._left
         self.identity = identity
         self.api = api
         self.replica = Replica(api, memory, bus)
         self.keyring = Keyring(api, identity)
+        self.keeper = Keeper(memory)
+        self._rooms: dict[str, Room] = {}
+        self.following = Following(self.replica, self._rooms)
         self.link = Link(
             identity,
             locate=self._locate,
             allowed=self._still_allowed,
             may_hear=self._may_hear,
             may_write=self._may_write,
-            on_event=self._announced,
-            on_up=self._catch_up,
+            on_event=self.following.announced,
+            on_up=self.following.catch_up,
+            leave=self._leave,
         )
-        self._rooms: dict[str, Room] = {}
-        self._following: dict[str, asyncio.Task[None]] = {}
-        self._news: set[str] = set()
 
     @property
     def user(self) -> str:
@@ -137,7 +150,8 @@ class Bus:
     ) -> InviteToken:
         """An invite that is good once, for `seconds`; its token is for the newcomer's eyes only.
 
-        `url` is the daemon's address as the newcomer sees it, else this client's. Raises Forbidden, RuleBroken.
+        `url` is the daemon's address as the newcomer sees it, else those that this client was given.
+        Raises Forbidden, RuleBroken.
         """
         key = SigningKey.from_seed(secrets.token_bytes(32))
 
@@ -146,7 +160,7 @@ class Bus:
             return signer.invite(self.directory, key.public, role, signer.at + seconds, handle)
 
         await self.append(build)
-        return InviteToken(self.id, key, url or str(self.api.url).rstrip("/"))
+        return InviteToken(self.id, key, url or ",".join(str(node).rstrip("/") for node in self.api.nodes.given))
 
     async def withdraw_invite(self, invite: str) -> None:
         """Take back an invite, named by its public key, that nobody has used yet. Raises the Invite errors."""
@@ -183,7 +197,12 @@ class Bus:
             after = page.next
 
     async def room(self, name: str) -> Room:
-        """The room called `name`, or with that id. Raises NotFound."""
+        """The room with the id `name`, or else the one called so. Raises NotFound.
+
+        By its id it is found at once; by its name, all rooms of this identity are looked through.
+        """
+        with contextlib.suppress(NotFound, InvalidInput):
+            return await self._room(name)
         return room_named(await self.rooms(), name)
 
     async def _room(self, room: str) -> Room:
@@ -203,25 +222,37 @@ class Bus:
             if room is not None:
                 await self.replica.sync_room(room)
             change = await build()
-            await self.api.append(change.log, change.record, change.sealed)
+            try:
+                await self.api.append(change.log, change.record, change.sealed)
+            except HeadConflict:
+                # The answer to a try before may have been lost, and then another record came: signed again, the same
+                # change would be made twice.
+                if not await self._stands(change):
+                    raise
             await self._appended(change)
 
         await until_first(attempt)
 
     async def _appended(self, change: Change) -> None:
         """See the record in its log: a server that only says so could keep a key in use that one who left has."""
-        record = read_record(change.record)
-        room = change.log.removeprefix(ROOM_PREFIX)
         try:
-            state = await (self.replica.sync_directory() if change.log == DIRECTORY else self.replica.sync_room(room))
+            stands = await self._stands(change)
         except NotFound:
-            if isinstance(record.body, RoomLeave | RoomRemove):
+            if isinstance(read_record(change.record).body, RoomLeave | RoomRemove):
                 return  # this identity has just left
             raise
-        if state.head_at(record.sequence) != record.head:
+        if not stands:
             raise Untrusted("the server says that it has stored a record, and does not show it")
         if change.epoch is not None:
-            self.keyring.add(room, *change.epoch)
+            self.keyring.add(change.log.removeprefix(ROOM_PREFIX), *change.epoch)
+
+    async def _stands(self, change: Change) -> bool:
+        record = read_record(change.record)
+        if change.log == DIRECTORY:
+            return (await self.replica.sync_directory()).head_at(record.sequence) == record.head
+        return (await self.replica.sync_room(change.log.removeprefix(ROOM_PREFIX))).head_at(
+            record.sequence
+        ) == record.head
 
     def report(self, refusal: Refusal) -> None:
         """What happens to refused frames unless the application says otherwise: a warning in the log."""
@@ -239,20 +270,28 @@ class Bus:
         for room in self._rooms.values():
             await room.close()
         await self.link.close()
-        following = list(self._following.values())
-        for task in following:
-            task.cancel()
-        await asyncio.gather(*following, return_exceptions=True)
+        await self.following.close()
+        self.keeper.close()
         await self.api.close()
 
     async def _locate(self) -> tuple[str, ssl.SSLContext | None]:
-        view = await self.api.bus_view()
-        place = f"{view.nats_host or self.api.url.host}:{view.nats_port}"
+        node, view = await self.api.locate()
+        self._linked_by = node
+        host = view.nats_host or node.host or ""
+        place = f"[{host}]:{view.nats_port}" if ":" in host else f"{host}:{view.nats_port}"
         if view.nats_tls:
             return f"tls://{place}", self.api.tls or make_context()
-        if self.api.url.scheme == "https" and not self._plain_bus:
+        if node.scheme == "https" and not self._plain_bus:
             raise TlsDowngraded(f"the node is reached over tls but wants messages sent to {place} without")
         return f"nats://{place}", None
+
+    def _left(self, node: URL) -> None:
+        if node == self._linked_by:
+            self.link.doubt()  # what does not serve the one plane may not serve the other
+
+    def _leave(self) -> int:
+        self.api.nodes.leave(self._linked_by)
+        return len(self.api.nodes)
 
     def _may_hear(self, room: str) -> bool:
         state = self.replica.rooms.get(room)
@@ -264,52 +303,6 @@ class Bus:
 
     async def _still_allowed(self) -> None:
         await self.api.records(DIRECTORY, self.directory.head.sequence)
-
-    def _announced(self, data: bytes) -> None:
-        # An announcement is a hint and nothing more: what it leads to is fetched and verified.
-        try:
-            found = load_json(data)
-        except InvalidInput:
-            return
-        name = found.get("log") if isinstance(found, dict) else None
-        if name == DIRECTORY or (isinstance(name, str) and name.removeprefix(ROOM_PREFIX) in self.replica.rooms):
-            self._begin_to_follow(name)
-
-    def _catch_up(self) -> None:
-        for name in (DIRECTORY, *(room_log(room.id) for room in self._rooms.values() if room.in_use)):
-            self._begin_to_follow(name)
-
-    def _begin_to_follow(self, name: str) -> None:
-        # However often a log is announced, it is fetched by one task, once more after the last announcement.
-        self._news.add(name)
-        if name not in self._following:
-            self._following[name] = asyncio.create_task(self._follow_news(name), name=f"follow {name}")
-
-    async def _follow_news(self, name: str) -> None:
-        try:
-            while name in self._news:
-                self._news.discard(name)
-                await self._follow(name)
-        finally:
-            del self._following[name]
-
-    async def _follow(self, name: str) -> None:
-        try:
-            if name == DIRECTORY:
-                await self.replica.sync_directory()
-            else:
-                await self.replica.sync_room(name.removeprefix(ROOM_PREFIX))
-        except (NotFound, NotAUser) as error:
-            for room in self._rooms.values():
-                if isinstance(error, NotAUser) or room.id == name.removeprefix(ROOM_PREFIX):
-                    room.end(error)
-        except UnibusError as error:
-            for room in self._rooms.values():
-                if name in {DIRECTORY, room_log(room.id)}:
-                    if isinstance(error, Untrusted):
-                        room.end(error)  # who reads and writes here must hear that the server lies
-                    room.doubt()
-            log.warning("could not follow the log %s: %s (%s)", name, error.message, error.code)
 
 
 @contextlib.asynccontextmanager
@@ -327,6 +320,8 @@ async def connect(
 ) -> AsyncIterator[Bus]:
     """Connect to the bus that the daemon at `url` serves, as `identity`.
 
+    `url` may be several addresses with commas between them, of nodes of one bus: what one does not serve, another does.
+
     `bus` is the bus's id, if it is known beforehand; else the first one seen is taken and remembered in `state`, a file
     that also remembers the heads of verified logs (None: only as long as this lasts), and `on_first_contact` is told.
     `deadline` is in seconds, for each control-plane call.
@@ -342,21 +337,17 @@ async def connect(
     await api.open()
     try:
         memory = Memory(state)
+        expected = bus or memory.bus
+        if expected is not None and api.several:
+            api.bus = expected  # a node of another bus is then passed over, and named if there is no other
         view = await api.bus_view()
-        if view.bus is None or view.genesis is None:
-            raise NotFound("this bus has no users yet: its operator begins with unibus init")
-        try:
-            made_by_genesis = genesis_bus(view.genesis.encode("ascii"))
-        except UnibusError as error:
-            raise Untrusted(f"the server shows a first record that makes no bus: {error}") from error
-        if made_by_genesis != view.bus:
-            raise Untrusted("the server names a bus that its first record does not make")
-        if bus is not None and bus != view.bus:
-            raise WrongBus(f"this daemon serves the bus {view.bus}, not {bus}")
-        if memory.pin_bus(view.bus) and bus is None and on_first_contact is not None:
-            on_first_contact(view.bus)
-        api.bus = view.bus
-        made = Bus(api, identity, memory, view.bus, plain_bus=plain_bus)
+        served = served_bus(view)
+        if bus is not None and bus != served:
+            raise WrongBus(f"this daemon serves the bus {served}, not {bus}")
+        if memory.pin_bus(served) and bus is None and on_first_contact is not None:
+            on_first_contact(served)
+        api.bus = served
+        made = Bus(api, identity, memory, served, plain_bus=plain_bus)
         try:
             await made.replica.sync_directory()
             if not made.directory.active(identity.user):

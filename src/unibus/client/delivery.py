@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 HEARTBEAT = 5.0  # seconds between heartbeats, as the daemon sets up the consumer
-SILENCE = 3 * HEARTBEAT
+SILENCE = 2.5 * HEARTBEAT
 _ACK = re.compile(r"\$JS\.ACK\.[^.]+\.[^.]+\.[0-9]+\.([0-9]{1,20})\.([0-9]{1,20})\.[0-9]+\.[0-9]+")
 _NUMBER = re.compile(r"[0-9]{1,20}")
 

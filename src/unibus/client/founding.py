@@ -24,6 +24,8 @@ async def found_bus(
 ) -> str:
     """Make the bus that the daemon at `url` will serve, with `identity` as its first admin; returns the bus's id.
 
+    Of several addresses the first is the one whose daemon wrote `token`.
+
     Raises BootstrapRefused for a wrong or spent token, InvalidInput for the handle, WrongBus if `state` knows another.
     """
     record = Signer(identity, int(time.time()), secrets.token_bytes).found(handle).record

@@ -14,7 +14,8 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from unibus.client.backoff import PASSING, delays
-from unibus.client.link import CONNECT_SECONDS, Connection, Link
+from unibus.client.connection import CONNECT_SECONDS, Connection
+from unibus.client.link import Link
 from unibus.client.newest import Newest
 from unibus.client.signal_rules import MAX_FRAME
 from unibus.crypto.encoding import b64u

@@ -17,7 +17,7 @@ from unibus.crypto.encoding import unb64u
 from unibus.crypto.heads import Head
 from unibus.crypto.identity import Identity
 from unibus.crypto.invites import InviteToken
-from unibus.errors import InvalidInput
+from unibus.errors import InvalidInput, InviteUsed, NotAUser
 
 
 async def join_bus(
@@ -40,21 +40,31 @@ async def join_bus(
     address = url or token.url
     api = ControlApi(address, token.key, time.time, deadline, tls)
     api.bus = token.bus
+    sent: list[bytes] = []
+    used: InviteUsed | None = None
     await api.open()
     try:
-        await until_first(lambda: _join(api, token, identity, handle))
+        await until_first(lambda: _join(api, token, identity, handle, sent))
+    except InviteUsed as error:
+        if not sent:
+            raise
+        used = error  # perhaps by this very joining, in a try of which no answer came
     finally:
         await api.close()
     memory.save()
     # The server's word that it was appended is worth nothing: the verified directory has to say so.
-    async with connect(address, identity, bus=token.bus, state=state, deadline=deadline, tls=tls) as bus:
-        return bus.directory.handle_of(identity.user)
+    try:
+        async with connect(address, identity, bus=token.bus, state=state, deadline=deadline, tls=tls) as bus:
+            return bus.directory.handle_of(identity.user)
+    except NotAUser:
+        raise used or NotAUser("the server says that you have joined, and does not show it") from None
 
 
-async def _join(api: ControlApi, token: InviteToken, identity: Identity, handle: str | None) -> None:
+async def _join(api: ControlApi, token: InviteToken, identity: Identity, handle: str | None, sent: list[bytes]) -> None:
     view = await api.invitation()
     named = view.handle or handle
     if named is None:
         raise InvalidInput("this invite leaves the handle to you: choose one with --handle")
     head = Head(view.head.sequence, unb64u(view.head.hash, size=32))
-    await api.join(Signer(identity, int(time.time()), secrets.token_bytes).join(token, head, named))
+    sent.append(Signer(identity, int(time.time()), secrets.token_bytes).join(token, head, named))
+    await api.join(sent[-1])

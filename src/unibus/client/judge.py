@@ -1,7 +1,7 @@
 """Whether an opened frame may be believed: pure rules over the frame, the room's log and the directory.
 
 A frame is accepted only if
-1. it has not been seen: its counter is new within its sender's session;
+1. it has not been seen: its counter is new within its sender's session, and it was not shown elsewhere in another run;
 2. the heads that the sender names are in the logs that this client verified: else the two were shown different logs;
 3. the sender could write in the room at those heads, and also at the newest head that any earlier frame of the
    room named: nobody is heard again after their removal became known;
@@ -11,6 +11,7 @@ A frame is accepted only if
 
 from collections import OrderedDict
 
+from unibus.client.seen import Seen
 from unibus.crypto.frames import Content, Envelope
 from unibus.errors import FrameInvalid, FrameReplayed, LogForked, LogRolledBack, OldEpoch
 from unibus.model.directory import Directory
@@ -43,17 +44,25 @@ class Replays:
 
 
 class Judge:
-    """The rules for one reader of one room, in the order in which the bus shows the frames."""
+    """The rules for one reader of one room, in the order in which the bus shows the frames.
 
-    def __init__(self) -> None:
+    `seen` is what this identity was shown of the room, `begun` the number up to which that was when a reading of what
+    is new began, None where history is read; see `client.seen`.
+    """
+
+    def __init__(self, seen: Seen | None = None, begun: int | None = None) -> None:
+        self._seen = Seen() if seen is None else seen
+        self._begun = begun
         self._replays = Replays()
         self._room_seen = 0
         self._directory_seen = 0
         self._last_asked = (0, 0, 0)
         self._last_answer = False
 
-    def accept(self, envelope: Envelope, content: Content, room: Room, directory: Directory) -> None:
-        """Return if the frame may be believed. `room` and `directory` are as new as the server shows.
+    def accept(self, envelope: Envelope, content: Content, room: Room, directory: Directory, at: int = 0) -> None:
+        """Return if the frame may be believed, which the bus shows under the number `at`.
+
+        `room` and `directory` are as new as the server shows.
 
         Raises LogRolledBack, LogForked, FrameInvalid, OldEpoch, FrameReplayed.
         """
@@ -66,19 +75,33 @@ class Judge:
             raise LogForked(f"{who} was shown another log of this room than you: the server or {who} is lying")
         if directory.head_at(content.directory_head.sequence) != content.directory_head:
             raise LogForked(f"{who} was shown another directory than you: the server or {who} is lying")
-        for head in {content.room_head.sequence, max(content.room_head.sequence, self._room_seen)}:
+        room_seen, directory_seen = self._known(at)
+        for head in {content.room_head.sequence, max(content.room_head.sequence, room_seen)}:
             if not room.could_write(envelope.sender, head):
                 raise FrameInvalid(f"{who} could not write in this room when this was sent")
-        for head in {content.directory_head.sequence, max(content.directory_head.sequence, self._directory_seen)}:
+        for head in {content.directory_head.sequence, max(content.directory_head.sequence, directory_seen)}:
             if not directory.active_at(envelope.sender, head):
                 raise FrameInvalid(f"{who} was not on the bus when this was sent")
         if room.epoch_at(content.room_head.sequence) != envelope.epoch:
             raise OldEpoch(f"{who} used the key of epoch {envelope.epoch}, which was not the room's when this was sent")
         if self._spent(room, directory, envelope.epoch, content):
             raise OldEpoch(f"{who} knew that somebody had gone and still used a key which that one holds")
+        self._seen.check(envelope, content.sent_at, at, self._begun)
         self._replays.admit(envelope)
+        self._note(envelope, content, at)
+
+    def _known(self, at: int) -> tuple[int, int]:
+        """The newest heads of room and directory that were named before the number `at`."""
+        seen = self._seen
+        if at <= seen.last:
+            return self._room_seen, self._directory_seen
+        # What nobody of this identity has read before: what any of them knows of removals holds here too.
+        return max(self._room_seen, seen.room_head), max(self._directory_seen, seen.directory_head)
+
+    def _note(self, envelope: Envelope, content: Content, at: int) -> None:
         self._room_seen = max(self._room_seen, content.room_head.sequence)
         self._directory_seen = max(self._directory_seen, content.directory_head.sequence)
+        self._seen.note(envelope, content, at)
 
     def _spent(self, room: Room, directory: Directory, epoch: int, content: Content) -> bool:
         """Whether, by the heads that the frame names, somebody holds the epoch's key who is no longer a member."""

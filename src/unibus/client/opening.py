@@ -16,11 +16,11 @@ from unibus.model.room import Room
 class Opener:
     """Opens one room's frames in the order in which the bus shows them."""
 
-    def __init__(self, replica: Replica, keyring: Keyring, room: str) -> None:
+    def __init__(self, replica: Replica, keyring: Keyring, room: str, judge: Judge | None = None) -> None:
         self._replica = replica
         self._keyring = keyring
         self._room = room
-        self._judge = Judge()
+        self._judge = Judge() if judge is None else judge
 
     async def unseal(self, frame: bytes, envelope: Envelope, purpose: Purpose = MESSAGES) -> Content | None:
         """What is in the frame; None for one from before this identity joined a room whose history is not shared.
@@ -36,14 +36,11 @@ class Opener:
 
     async def catch_up(self, content: Content) -> None:
         """Fetch what the frame names and is not known yet. Raises as `Replica.sync_room` and `sync_directory`."""
-        if content.directory_head.sequence > self._replica.directory.head.sequence:
-            await self._replica.sync_directory()
-        if content.room_head.sequence > self._replica.rooms[self._room].head.sequence:
-            await self._replica.sync_room(self._room)
+        await self._replica.look_for(self._room, content.room_head.sequence, content.directory_head.sequence)
 
-    def accept(self, envelope: Envelope, content: Content) -> None:
-        """Return if the frame may be believed. Raises as `Judge.accept`."""
-        self._judge.accept(envelope, content, self._replica.rooms[self._room], self._replica.directory)
+    def accept(self, envelope: Envelope, content: Content, at: int = 0) -> None:
+        """Return if the frame may be believed, which stands at the number `at`. Raises as `Judge.accept`."""
+        self._judge.accept(envelope, content, self._replica.rooms[self._room], self._replica.directory, at)
 
     async def _know_epoch(self, epoch: int) -> Room:
         room = self._replica.rooms.get(self._room)

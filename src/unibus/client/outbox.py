@@ -12,16 +12,19 @@ from dataclasses import dataclass, field
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from unibus.client.backoff import delays
+from unibus.client.backoff import PASSING, delays
 from unibus.client.batching import Batch, Batcher, Sent
-from unibus.client.link import Connection, Link
+from unibus.client.connection import Connection
+from unibus.client.link import Link
 from unibus.crypto.encoding import b64u, load_json
-from unibus.errors import BusUnavailable, InvalidInput, LimitReached, StorageUnavailable, UnibusError, Unreachable
+from unibus.errors import BusUnavailable, InvalidInput, LimitReached, StorageUnavailable, UnibusError, Untrusted
 from unibus.model.subjects import room_messages
 
 IN_FLIGHT = 16  # frames on their way at once
 ACK_SECONDS = 3.0  # after which a frame is sent again
+UNREADY_CAP = 1.0  # the longest pause before it is, while the bus says that it cannot store now
 DEADLINE = 60.0  # after which it has failed; well below the bus's window for de-duplication
+FULL = 10023  # JetStream's err_code when all the room for messages is taken; waiting does not help then
 HIGH_WATER = 8 * 2**20  # bytes waiting, above which senders are held back
 
 Seal = Callable[[list[bytes]], bytes]
@@ -68,6 +71,7 @@ class Outbox:
         self._heard: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._unready = delays(cap=UNREADY_CAP)
         self._doubt = False
         self._failure: UnibusError | None = None
         self._closed = False
@@ -127,7 +131,10 @@ class Outbox:
             try:
                 await self._send_waiting()
                 away, pauses = None, delays()
-            except (Unreachable, StorageUnavailable) as error:
+            except UnibusError as error:
+                if not may_pass(error):
+                    self.fail(error)
+                    continue
                 now = self._loop.time()
                 away = now if away is None else away
                 if now - away < self._deadline:
@@ -136,8 +143,6 @@ class Outbox:
                 else:
                     away, pauses = None, delays()
                     self.fail(error)
-            except UnibusError as error:
-                self.fail(error)
             except (NatsError, OSError):
                 # The connection broke while publishing: what is in flight goes out again on the next one.
                 self._wake.set()
@@ -205,6 +210,8 @@ class Outbox:
         if self._loop.time() >= flight.expires:
             self._finish(flight, self._not_stored())
             return
+        if self._connection is not None:
+            self._link.unanswered(self._connection)
         # Make _send_waiting publish everything in flight again, on whatever connection is up then.
         flight.again = self._loop.call_later(ACK_SECONDS, self._overdue, flight)
         self._connection = None
@@ -217,7 +224,14 @@ class Outbox:
             return
         outcome = read_ack(msg.data, msg.headers)
         if outcome is not None:
+            self._unready = delays(cap=UNREADY_CAP)
+            if self._heard is not None:
+                self._heard.answered()
             self._finish(flight, outcome)
+        elif flight.again is not None:
+            # The stream has no leader now. That it takes a while is known, and an election ends sooner than a time-out.
+            flight.again.cancel()
+            flight.again = self._loop.call_later(next(self._unready), self._overdue, flight)
 
     def _finish(self, flight: Flight, outcome: int | UnibusError) -> None:
         if flight.again is not None:
@@ -253,6 +267,11 @@ def _resolve(batch: Batch, outcome: int | UnibusError) -> None:
         batch.done.exception()
 
 
+def may_pass(error: UnibusError) -> bool:
+    """Whether what was asked of the control plane, to seal a frame, may be had if it is asked for again."""
+    return error.status in PASSING and not isinstance(error, Untrusted | BusUnavailable)
+
+
 def read_ack(data: bytes, headers: dict[str, str] | None) -> int | UnibusError | None:
     """What JetStream's publish acknowledgement says: the frame's number, a refusal, or None for try again later."""
     if headers and headers.get("Status"):
@@ -262,9 +281,16 @@ def read_ack(data: bytes, headers: dict[str, str] | None) -> int | UnibusError |
     except InvalidInput:
         return None
     match answer:
-        case {"error": {"description": str(text), "code": int(code)}} if code < 500:
-            return LimitReached(f"the bus refused the message: {text}")
+        case {"error": {"description": str(text), "code": int(code), **more}}:
+            return _refused(text, code, more.get("err_code"))
         case {"seq": int(sequence)} if sequence > 0:
             return sequence
         case _:
             return None
+
+
+def _refused(text: str, code: int, reason: object) -> UnibusError | None:
+    if reason == FULL:
+        return StorageUnavailable("the bus has no room for more messages: have an admin look at /healthz")
+    # 429: more waits to be stored than the bus takes. From 500 on it is the server's own trouble. Both pass.
+    return LimitReached(f"the bus refused the message: {text}") if code < 500 and code not in PASSING else None

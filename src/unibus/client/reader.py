@@ -15,9 +15,12 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from unibus.client.backoff import PASSING, delays
+from unibus.client.connection import Connection
 from unibus.client.delivery import SILENCE, DeliveryState, Frame, Reopen, Reply
+from unibus.client.judge import Judge
+from unibus.client.keeping import Keeper
 from unibus.client.keyring import Keyring
-from unibus.client.link import Connection, Link
+from unibus.client.link import Link
 from unibus.client.messages import Message, Position, Refusal, from_unix_ms
 from unibus.client.opening import Opener, check_publisher
 from unibus.client.replica import Replica
@@ -39,19 +42,29 @@ from unibus.model.problem import from_problem
 from unibus.model.subjects import control, delivery, room_messages
 
 OPEN_SECONDS = 5.0
+REOPEN_CAP = 1.0  # the longest pause before a delivery is asked for again
 
 
 class Reader:
     """Reads one room for one identity. `report` is told of every frame that was refused."""
 
     def __init__(
-        self, link: Link, replica: Replica, keyring: Keyring, room: str, user: str, report: Callable[[Refusal], None]
+        self,
+        link: Link,
+        replica: Replica,
+        keyring: Keyring,
+        keeper: Keeper,
+        room: str,
+        user: str,
+        report: Callable[[Refusal], None],
     ) -> None:
         self._link = link
         self._replica = replica
         self._room = room
         self._user = user
         self._report = report
+        self._keyring = keyring
+        self._keeper = keeper
         self._opener = Opener(replica, keyring, room)
         self._inbox: asyncio.Queue[Msg | None] = asyncio.Queue()
         self._ended: UnibusError | None = None
@@ -66,6 +79,9 @@ class Reader:
 
         Raises NotFound when this identity is not, or no longer, in the room; NotAUser; Untrusted errors.
         """
+        seen = self._keeper.memory.seen(self._room)
+        judge = Judge(seen, seen.last if since is None else None)
+        self._opener = Opener(self._replica, self._keyring, self._room, judge)
         after = None if since is None else max(0, since.sequence - 1)
         async with aclosing(self._frames(after)) as frames:
             async for frame in frames:
@@ -74,7 +90,7 @@ class Reader:
                         yield message
 
     async def _frames(self, after: int | None) -> AsyncGenerator[Frame, None]:
-        pauses = delays()
+        pauses, behind = delays(cap=REOPEN_CAP), 0
         while True:
             connection = await self._link.connection()
             self._inbox = asyncio.Queue()
@@ -82,15 +98,22 @@ class Reader:
                 raise self._ended
             try:
                 async with self._delivery(connection, after) as state:
-                    after = state.last
-                    pauses = delays()
+                    after, behind = state.last, 0
+                    pauses = delays(cap=REOPEN_CAP)
+                    connection.answered()
                     async with aclosing(self._follow(connection, state)) as frames:
                         async for frame in frames:
                             after = frame.sequence
                             yield frame
                 if not connection.gone.is_set():
                     await asyncio.sleep(next(pauses))  # however often a server makes one begin anew
+            except LogRolledBack:
+                # One node may be behind. All of them are asked, each once, before it is a lie.
+                behind += 1
+                if behind >= self._replica.nodes or not await self._link.leave(connection):
+                    raise
             except (NatsError, OSError, TimeoutError, BusUnavailable, StorageUnavailable):
+                self._link.unanswered(connection)
                 await asyncio.sleep(next(pauses))
 
     @asynccontextmanager
@@ -162,10 +185,11 @@ class Reader:
             return []
         await self._opener.catch_up(content)
         try:
-            self._opener.accept(envelope, content)
+            self._opener.accept(envelope, content, frame.sequence)
         except Untrusted as error:
             self._report(Refusal(self._room, frame.sequence, sender, error))
             return []
+        self._keeper.shown()
         room, sender = self._room, envelope.sender
         handle, sent_at = self._replica.directory.handle_of(sender), from_unix_ms(content.sent_at)
         return [

@@ -1,7 +1,8 @@
 """The client's own copy of the directory and of its rooms, verified record by record.
 
 The trust rules, all here:
-1. A log only grows. Shorter than remembered is LogRolledBack; different at a place that was seen before is LogForked.
+1. A log only grows. Shorter than remembered is LogRolledBack, once every node insists on it; different at a place that
+   was seen before is LogForked.
 2. Every record's signature, place and rights are checked by the same reducers as in the daemon. Else LogInvalid.
 3. Nothing is taken in part: a page is applied record by record, and the first that does not hold ends it.
 4. What holds is remembered (`Memory`) before the caller acts on it.
@@ -32,6 +33,11 @@ class Replica:
         self.rooms: dict[str, Room] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
+    @property
+    def nodes(self) -> int:
+        """How many nodes there are to ask."""
+        return len(self._api.nodes)
+
     async def sync_directory(self) -> Directory:
         """Fetch and verify what is new in the directory. Raises Untrusted errors as the rules say."""
         async with self._locks[DIRECTORY]:
@@ -49,12 +55,24 @@ class Replica:
             self.rooms[room] = state
         return state
 
+    async def look_for(self, room: str, records: int, directory: int) -> None:
+        """Fetch what is new if the room has not `records`, or the directory not `directory`, records here yet.
+
+        Somebody says that there are so many, and may be lying: each node is asked once. Raises as the two above.
+        """
+        for _ in range(self.nodes):
+            if directory > self.directory.head.sequence:
+                await self.sync_directory()
+            if records > self.rooms[room].head.sequence:
+                await self.sync_room(room)
+            if records <= self.rooms[room].head.sequence and directory <= self.directory.head.sequence:
+                return
+            self._api.nodes.leave(self._api.nodes.current)
+
     async def _sync(self, log: str, state: Directory | Room) -> None:
         while True:
-            page = await self._api.records(log, state.head.sequence)
+            page = await self._api.records(log, state.head.sequence, self._known(log, state))
             shown = Head(page.head.sequence, unb64u(page.head.hash, size=32))
-            if shown.sequence < state.head.sequence:
-                raise LogRolledBack(f"the server's {log} log ends at {shown.sequence}, before {state.head.sequence}")
             for text in page.records:
                 await self._take(log, state, text.encode("ascii"))
             if state.head.sequence >= shown.sequence:
@@ -64,6 +82,10 @@ class Replica:
         if state.head_at(shown.sequence) not in {shown, None}:
             raise LogForked(f"the server names another head of {log} than its own records give")
         self._compare_with_memory(log, state)
+
+    def _known(self, log: str, state: Directory | Room) -> int:
+        remembered = self._memory.heads.get(log)
+        return max(state.head.sequence, remembered.sequence if remembered is not None else 0)
 
     async def _take(self, log: str, state: Directory | Room, raw: bytes) -> None:
         try:

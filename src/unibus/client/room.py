@@ -98,7 +98,7 @@ class Room:
         when this identity is removed, NotAUser when it is revoked, Untrusted errors when the server's logs do not hold.
         """
         bus = self._bus
-        reader = Reader(bus.link, bus.replica, bus.keyring, self.id, bus.user, on_refused or bus.report)
+        reader = Reader(bus.link, bus.replica, bus.keyring, bus.keeper, self.id, bus.user, on_refused or bus.report)
         start = START if since == "start" else None if since == "now" else since
         self._readers.add(reader)
         try:

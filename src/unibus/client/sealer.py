@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from unibus.crypto.frames import MAX_COUNTER, MESSAGES, Content, Purpose, seal_frame
+from unibus.crypto.frames import MAX_COUNTER, MAX_FRAME, MESSAGES, SESSION_BYTES, Content, Purpose, seal_frame
 from unibus.crypto.heads import Head
 from unibus.errors import Forbidden
 
@@ -24,18 +24,29 @@ class Seal(Protocol):
 
 
 class Session:
-    """Counters of one sender's frames under one epoch's key; see `crypto.frames`."""
+    """What one sender has sealed under one key of one epoch; see `crypto.frames`.
 
-    def __init__(self, epoch: int) -> None:
+    `most_bytes` is how much that may be at most. A sender that starts anew begins another session, so a budget that was
+    half used is never taken up again.
+    """
+
+    def __init__(self, epoch: int, most_bytes: int) -> None:
         self.epoch = epoch
         self.id = secrets.token_bytes(16)
-        self.counter = 0
+        self.counter = self.bytes = 0
+        self._most_bytes = most_bytes
+
+    @property
+    def spent(self) -> bool:
+        """Whether its key must not be used again: another frame might exceed what is safe."""
+        return self.counter >= MAX_COUNTER or self.bytes + MAX_FRAME > self._most_bytes
 
 
 class Sealer:
     """Seals for one room. `doubt` is set when what is known of the room may be old."""
 
-    def __init__(self, bus: "Bus", room: "Room") -> None:
+    def __init__(self, bus: "Bus", room: "Room", *, session_bytes: int = SESSION_BYTES) -> None:
+        self._session_bytes = session_bytes
         self._bus = bus
         self._room = room
         self._session: Session | None = None
@@ -57,7 +68,7 @@ class Sealer:
                 why = "it is archived" if room.state.archived else "you are a reader"
                 raise Forbidden(f"the room {room.name!r} takes no messages from you: {why}")
             heads = (room.state.head, directory.head)
-            going = self._session is not None and self._session.counter < MAX_COUNTER
+            going = self._session is not None and not self._session.spent
             if self._seal is not None and self._heads == heads and going:
                 return self._seal
             if room.state.rotation_due(directory):
@@ -71,14 +82,15 @@ class Sealer:
     def _renew(self, key: bytes, heads: tuple[Head, Head]) -> Seal:
         state, signing = self._room.state, self._bus.identity.signing
         session = self._session
-        if session is None or session.epoch != state.epoch.number or session.counter >= MAX_COUNTER:
-            session = self._session = Session(state.epoch.number)
+        if session is None or session.epoch != state.epoch.number or session.spent:
+            session = self._session = Session(state.epoch.number, self._session_bytes)
         ref = state.epoch_ref(session.epoch)
 
         def seal(messages: Sequence[bytes], purpose: Purpose = MESSAGES) -> bytes:
             content = Content(int(time.time() * 1000), *heads, tuple(messages))
             frame = seal_frame(signing, key, ref, session.id, session.counter, content, purpose)
             session.counter += 1
+            session.bytes += len(frame)
             return frame
 
         self._heads, self._seal = heads, seal

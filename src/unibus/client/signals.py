@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from unibus.client.connection import Connection
 from unibus.client.hearing import Hearing
-from unibus.client.link import Connection
 from unibus.client.messages import Refusal, from_unix_ms
 from unibus.client.newest import Newest
 from unibus.client.opening import Opener, check_publisher

@@ -3,11 +3,18 @@
 Pure: bytes, time and randomness in, facts or a refusal out. Must never put anything of a private key into an error.
 """
 
+import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.padding import PSS, PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -22,6 +29,7 @@ from unibus.errors import InvalidInput
 EXPIRES_SOON = 7 * 86_400
 """Seconds before its end at which a certificate should have been replaced."""
 _OWN_YEARS = timedelta(days=3650)
+_BOTH_ENDS = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,54 @@ def own_pair(name: str, seed: bytes, now: float) -> Pair:
     leaf = made.public_bytes(Encoding.PEM)
     shown = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return Pair(leaf + shown, leaf, int(made.not_valid_after_utc.timestamp()))
+
+
+def check_route(chain: bytes, authorities: bytes) -> None:
+    """Return if a peer that trusts `authorities` takes the first certificate of `chain` at either end of a route.
+
+    Raises InvalidInput, which says what is wrong.
+    """
+    leaf, *between = _certificates(chain)
+    try:
+        usages = set(leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    except x509.ExtensionNotFound:
+        usages = _BOTH_ENDS
+    if not usages >= _BOTH_ENDS:
+        raise InvalidInput("a route is served and dialled: its certificate needs both serverAuth and clientAuth")
+    roots, tried = _certificates(authorities), leaf
+    for _ in range(len(between) + 1):
+        if any(_signed(tried, root.public_key()) for root in roots):
+            return
+        tried = next((found for found in between if _signed(tried, found.public_key())), tried)
+    raise InvalidInput("no authority of the routes vouches for the certificate: name the one that signed it")
+
+
+def share_trust(authorities: bytes, others: bytes) -> bool:
+    """Whether one of `authorities` has the key of a certificate in `others`, or has signed one, whatever their names."""
+    keys = [found.public_key() for found in _certificates(authorities)]
+    shown = {_public(key) for key in keys}
+    return any(
+        _public(other.public_key()) in shown or any(_signed(other, key) for key in keys)
+        for other in _certificates(others)
+    )
+
+
+def _signed(certificate: x509.Certificate, key: CertificatePublicKeyTypes) -> bool:
+    """Whether the signature of `certificate` is of `key`, whoever it says has signed."""
+    signature, signed = certificate.signature, certificate.tbs_certificate_bytes
+    with contextlib.suppress(InvalidSignature, UnsupportedAlgorithm, TypeError, ValueError):
+        algorithm = certificate.signature_algorithm_parameters
+        match key:
+            case RSAPublicKey() if isinstance(algorithm, PSS | PKCS1v15) and certificate.signature_hash_algorithm:
+                key.verify(signature, signed, algorithm, certificate.signature_hash_algorithm)
+            case EllipticCurvePublicKey() if isinstance(algorithm, ECDSA):
+                key.verify(signature, signed, algorithm)
+            case Ed25519PublicKey() | Ed448PublicKey():
+                key.verify(signature, signed)
+            case _:
+                return False
+        return True
+    return False
 
 
 def _certificates(pem: bytes) -> list[x509.Certificate]:

@@ -37,6 +37,8 @@ from unibus.errors import FrameInvalid, TooLarge
 VERSION = 1
 MAX_FRAME = 1_000_000
 MAX_COUNTER = 2**32
+SESSION_BYTES = 2**40
+"""How much one session's key should encrypt, in bytes of frames: its sender begins another session before more."""
 _HEADER = struct.Struct(">BI32s16sQ")
 _INNER = struct.Struct(">QI32sI32sI")
 OVERHEAD = _HEADER.size + _INNER.size + 16 + 64

@@ -13,16 +13,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from unibus.bus.mark import MARK
 from unibus.errors import StartRefused
 from unibus.store.files import sync_directory
 
 TOKEN = "bootstrap-token"  # noqa: S105 - a file's name
 STORE, BLOBS, MESSAGES = "unibus.sqlite3", "blobs", "nats"
 """What a bus is made of; the store is moved in last."""
+REPLICA = "replica.sqlite3"
+"""A node's own copy of the records that a cluster keeps; it can be made again."""
 BACKUP = "backup"
 """Copies that are put aside while a backup is made."""
 RESTORING, RESTORED = "restoring", "restored"
 """Where a restore puts together what it verifies, and the name of that once all of it holds."""
+
+
+def make_private(path: Path) -> None:
+    """Make the directory where it is missing. Raises StartRefused for one that others may write in, OSError."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Whoever may write here could put a bootstrap token of their own choice there, and become the first admin.
+    facts = path.stat()
+    if facts.st_mode & 0o022 or facts.st_uid not in {0, os.geteuid()}:
+        raise StartRefused(f"others may write in {path}: make it yours alone with chown and chmod 700")
 
 
 class DataDir:
@@ -34,8 +46,7 @@ class DataDir:
 
     def __enter__(self) -> Self:
         try:
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._check_private()
+            make_private(self.path)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StartRefused(f"cannot use the data directory {self.path}: {error.strerror}") from error
@@ -57,12 +68,6 @@ class DataDir:
             self._lock = None
             raise StartRefused(f"cannot tidy the data directory {self.path}: {error.strerror}") from error
         return self
-
-    def _check_private(self) -> None:
-        # Whoever may write here could put a bootstrap token of their own choice there, and become the first admin.
-        facts = self.path.stat()
-        if facts.st_mode & 0o022 or facts.st_uid not in {0, os.geteuid()}:
-            raise StartRefused(f"others may write in {self.path}: make it yours alone with chown and chmod 700")
 
     def _settle(self) -> None:
         for left in (BACKUP, RESTORING):
@@ -90,6 +95,7 @@ class DataDir:
 
     def move_in(self) -> None:
         """Bring what lies in `RESTORED` to its places. May be interrupted and done again."""
+        (self.path / MARK).unlink(missing_ok=True)  # it tells of messages that were here before
         for name in (MESSAGES, BLOBS, STORE):
             if (self.path / RESTORED / name).exists():
                 (self.path / RESTORED / name).rename(self.path / name)

@@ -1,10 +1,15 @@
 """`unibus-membershipd`: parse, start one node, say where it is, wait for the end. An error becomes one line."""
 
 import asyncio
+import contextlib
+import os
+import resource
 import shlex
 import shutil
 import signal
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -15,10 +20,16 @@ from unibus import __version__
 from unibus.daemon.data_dir import TOKEN
 from unibus.daemon.logs import configure
 from unibus.daemon.node import Node
-from unibus.daemon.options import Options, check, flags
+from unibus.daemon.notify import Manager
+from unibus.daemon.options import Options, check, flags, service_manager
 from unibus.errors import UnibusError
 
 log = structlog.stdlib.get_logger("unibus.node")
+
+SWITCH_SECONDS = 0.0005
+"""How long the event loop may keep a thread waiting that has something to do. Commits are made in a thread, which asks
+for the interpreter at every step of SQLite's: with Python's 5 ms a busy loop nearly doubled the time of signed requests.
+"""
 
 
 @click.command(
@@ -31,19 +42,24 @@ def main(**given: object) -> None:
 
     Every option can also be given as a variable: UNIBUS_ and the option's name in capitals, such as UNIBUS_HTTP_BIND.
     """
+    manager = Manager(service_manager(), os.getpid())
     try:
         options = check(**given)  # type: ignore[arg-type]  # click has made the types that `flags` names
         configure()
-        sys.exit(uvloop.run(run(options)))
+        sys.setswitchinterval(SWITCH_SECONDS)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash must not write the daemon's keys to disk
+        sys.exit(uvloop.run(run(options, manager)))
     except UnibusError as error:
+        manager.tell(STATUS=error.message)
         click.echo(f"unibus-membershipd: {error.message}", err=True)
         sys.exit(1)
 
 
-async def run(options: Options) -> int:
+async def run(options: Options, manager: Manager) -> int:
     """Run one node until SIGTERM or SIGINT (0), or until a part of it fails for good (70, sysexits' EX_SOFTWARE).
 
-    SIGHUP renews its certificate meanwhile.
+    Either signal ends a start that is still going on, too. SIGHUP renews the node's certificate meanwhile. Raises
+    UnibusError where a start was refused, or where a part of the node gave up for a reason that a person can mend.
     """
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
@@ -51,25 +67,57 @@ async def run(options: Options) -> int:
         loop.add_signal_handler(number, asked.set)
     hangups = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, hangups.set)
-    async with Node(options) as node:
-        for line in greeting(options, node.http_port, node.bus.client_port, founded=node.founded, program=_program()):
-            click.echo(line)
-        node.failed.add_done_callback(lambda _: asked.set())
-        renewing = asyncio.create_task(_renew_at(hangups, node), name="certificate renewal")
-        await asked.wait()
-        renewing.cancel()
-        if node.failed.done():
-            log.critical("a part of the node failed", exc_info=node.failed.exception())
-            return 70
+    serving = asyncio.create_task(_serve(options, hangups, manager), name="node")
+    ending = asyncio.create_task(asked.wait(), name="end")
+    try:
+        await asyncio.wait({serving, ending}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        ending.cancel()
+    if not serving.done():
         log.info("stopping")
+        manager.tell(STOPPING="1", STATUS="stopping")
+        serving.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        return await serving
     return 0
 
 
-async def _renew_at(hangups: asyncio.Event, node: Node) -> None:
+async def _serve(options: Options, hangups: asyncio.Event, manager: Manager) -> int:
+    """Run one node until it fails, which is what the status says, or this is cancelled."""
+    async with Node(options) as node:
+        for line in greeting(options, node.http_port, node.bus.client_port, founded=node.founded, program=_program()):
+            click.echo(line)
+        manager.tell(READY="1")
+        where = f"http {options.http_host}:{node.http_port}, nats {options.nats_host}:{node.bus.client_port}"
+        informing = manager.keep_informed(node.bus.status, lambda bus: status(where, bus), time.monotonic)
+        tasks = [
+            asyncio.create_task(_renew_at(hangups, node, manager), name="certificate renewal"),
+            asyncio.create_task(informing, name="watchdog"),
+        ]
+        try:
+            await asyncio.wait([node.failed])
+        finally:
+            for task in tasks:
+                task.cancel()
+        error = node.failed.exception()
+        if isinstance(error, UnibusError):
+            raise error
+        log.critical("a part of the node failed", exc_info=error)
+    return 70
+
+
+async def _renew_at(hangups: asyncio.Event, node: Node, manager: Manager) -> None:
     while True:
         await hangups.wait()
         hangups.clear()
+        manager.tell(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000))
         await node.renew_certificate()
+        manager.tell(READY="1")
+
+
+def status(where: str, bus: Mapping[str, object]) -> str:
+    """The one line that a service manager shows: where the node listens, and what is wrong with its bus."""
+    return f"{where}, bus-auth {bus['auth']}" + ("" if bus["ready"] else f"; the bus is down: {bus['reason']}")
 
 
 def greeting(options: Options, http_port: int, nats_port: int, *, founded: bool, program: str) -> list[str]:

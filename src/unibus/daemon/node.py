@@ -9,34 +9,40 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
 from unibus import __version__
-from unibus.bus.options import BusAuth, BusOptions
+from unibus.bus.options import BusOptions
 from unibus.bus.plane import BusPlane
-from unibus.daemon.data_dir import BACKUP, BLOBS, STORE, DataDir
+from unibus.daemon.bus_side import bus_options, nats_place
+from unibus.daemon.data_dir import BACKUP, DataDir
+from unibus.daemon.engines import open_engine
+from unibus.daemon.joining import Joining
 from unibus.daemon.options import Options
+from unibus.daemon.route_tls import RouteCertificates
 from unibus.daemon.serving import Parts, serve
 from unibus.daemon.tls import Certificates
-from unibus.errors import StartRefused, StorageUnavailable, UnibusError
-from unibus.http.api import NatsPlace
+from unibus.errors import BusUnavailable, StartRefused, StorageUnavailable, UnibusError
 from unibus.http.health import health
 from unibus.http.metrics import Metrics
+from unibus.model.records import DIRECTORY
 from unibus.services.audit import NOBODY, ORIGIN, Audit
 from unibus.services.backups import Backups
 from unibus.services.blobs import Blobs
 from unibus.services.books import Books
-from unibus.services.following import Claims
+from unibus.services.following import Claims, Following
 from unibus.services.gate import Gate
 from unibus.services.membership import Membership
 from unibus.services.reading import Reading
 from unibus.services.restores import floor
 from unibus.services.upkeep import drop_old_messages, forget_claims, measure, sweep_blobs, watch_loop
-from unibus.store.blob_files import FileBlobs
+from unibus.store.kv import KvStore
 from unibus.store.port import Store
-from unibus.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
 
 log = structlog.get_logger("unibus.node")
 
@@ -49,27 +55,32 @@ class Node:
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self._certificates: Certificates | None = None
+        self._routes: RouteCertificates | None = None
+        self._joining = Joining(options, log)
         self._started = time.monotonic()
+        self._bus_begun = asyncio.Event()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done with an exception when a part that must not end has ended; the process should then end too."""
 
     async def __aenter__(self) -> Self:
         options = self._options
         async with AsyncExitStack() as stack:
-            if options.tls is not None:
-                found = Certificates(options.tls, log, clock=time.time, random=os.urandom)
-                self._certificates = stack.enter_context(found)
+            self._enter_certificates(stack)
             self.data_dir = stack.enter_context(DataDir(options.data_dir))
-            self.store: Store = await self._open_store(stack)
+            self._engine = await open_engine(
+                options, stack, log, dial=self._dial, beat=self._joining.beat, durable=self._bus_is_durable
+            )
+            self.store: Store = self._engine.store
             self.books = Books(self.store)
             self.audit = Audit(self.store, options.node_name, time.time)
             stack.push_async_callback(self.audit.close)
             gate = Gate(self.books, self.store)
             self.metrics = Metrics(self._gauges())
-            files = await FileBlobs.open(options.data_dir / BLOBS)
-            self.blobs = Blobs(self.books, gate, files, self.audit, time.time, options.blobs)
-            await self._take_up()
+            self.blobs = Blobs(self.books, gate, self._engine.blobs, self.audit, time.time, options.blobs)
+            if self._engine.kv is None:
+                await self._take_up_alone()
             self.bus = BusPlane(self._bus_options(), gate, log, decided=self._decided)
+            self._bus_begun.set()
             await self.bus.start()
             stack.push_async_callback(self.bus.stop)
             self.bus.failed.add_done_callback(self._part_failed)
@@ -87,7 +98,7 @@ class Node:
                 books=self.books,
                 gate=gate,
                 store=self.store,
-                blobs=files,
+                blobs=self._engine.blobs,
                 messages=self.bus,
                 audit=self.audit,
                 clock=time.time,
@@ -107,7 +118,7 @@ class Node:
                 audit=self.audit,
                 metrics=self.metrics,
                 look=self.health,
-                nats=self._nats_place,
+                nats=lambda: nats_place(options, self.bus.client_port, self.bus.websocket_port),
                 certificates=self._certificates,
                 log=log,
             )
@@ -115,22 +126,74 @@ class Node:
             if self._certificates is not None:
                 await self._certificates.look(options.http_host, self.http_port)
             self._begin_upkeep()
+            if self._engine.kv is not None:
+                self._begin_joining(self._engine.kv)
             self._stack = stack.pop_all()
         return self
 
-    async def _take_up(self) -> None:
-        """Read what the store has. Users are let in as soon as the books are loaded, so those come last."""
+    def _enter_certificates(self, stack: AsyncExitStack) -> None:
+        options = self._options
+        if options.tls is not None:
+            found = Certificates(options.tls, log, clock=time.time, random=os.urandom)
+            self._certificates = stack.enter_context(found)
+        if options.cluster is not None and options.cluster.tls is not None:
+            routes = RouteCertificates(options.cluster.tls, options.tls, log, clock=time.time)
+            self._routes = stack.enter_context(routes)
+
+    def _bus_options(self) -> BusOptions:
+        certificates, routes = self._certificates, self._routes
+        return bus_options(
+            self._options, certificates.bus if certificates else None, routes.bus if routes is not None else None
+        )
+
+    async def _dial(self) -> "Client":
+        await self._bus_begun.wait()  # the store is opened first, and asks at once
         try:
-            self.books.restored = await floor(self.store)
-            await self.audit.open()
-            await self.blobs.load()
-            await self.books.load()
+            return await self.bus.core_dial()
+        except BusUnavailable as error:
+            raise StorageUnavailable(error.message) from error
+
+    async def _bus_is_durable(self) -> bool:
+        return bool(self.bus.status()["durable"])
+
+    async def _take_up_alone(self) -> None:
+        try:
+            await self._take_up()
         except StorageUnavailable as error:
             raise StartRefused(error.message) from error
+
+    async def _take_up(self) -> None:
+        """Read what the store has. Users are let in as soon as the books are loaded, so those come last."""
+        self.books.restored = await floor(self.store)
+        await self.audit.open()
+        await self.blobs.load()
+        await self.books.load()
         if self.founded:
             self.data_dir.spend_token()
         else:
             self.data_dir.bootstrap_token()
+
+    def _begin_joining(self, kv: KvStore) -> None:
+        following = Following(self.books, self.store, self.bus)
+        kv.heard(following.heard)
+        kv.heard(self._heard)
+        self._own(asyncio.create_task(following.run(), name="following"))
+        if self._engine.link is not None:
+            self._own(asyncio.create_task(self._engine.link.run(), name="blob link"))
+        joining = asyncio.create_task(self._joining.join(kv, self._take_up), name="joining")
+        self._tasks.append(joining)
+        joining.add_done_callback(self._joining_ended)
+
+    def _joining_ended(self, joining: "asyncio.Task[None]") -> None:
+        if joining.cancelled() or joining.exception() is not None:
+            self._part_failed(joining)
+        elif not self.founded:
+            log.info("this bus has no users yet", token=str(self.data_dir.token_path))
+
+    def _heard(self, name: str, _position: int) -> None:
+        """Another node may found the bus; this one's token is then good for nothing, and goes."""
+        if name == DIRECTORY:
+            self.data_dir.spend_token()
 
     def _begin_upkeep(self) -> None:
         held = self.metrics.held
@@ -155,41 +218,21 @@ class Node:
         """Whether the bus has its first admin."""
         return self.books.directory.bus is not None
 
-    async def _open_store(self, stack: AsyncExitStack) -> Store:
-        try:
-            store = await SqliteStore.open(self._options.data_dir / STORE)
-        except StorageUnavailable as error:
-            raise StartRefused(error.message) from error
-        stack.push_async_callback(store.close)
-        return store
-
-    def _bus_options(self) -> BusOptions:
-        options = self._options
-        ws_host, ws_port = options.ws_bind or (None, 0)
-        return BusOptions(
-            data_dir=options.data_dir,
-            host=options.nats_host,
-            port=options.nats_port,
-            mode=BusAuth(options.bus_auth),
-            binary=options.nats_server,
-            node=options.node_name,
-            tls=self._certificates.bus if self._certificates else None,
-            ws_host=ws_host,
-            ws_port=ws_port,
-        )
-
     def _bootstrap(self) -> str | None:
         return None if self.founded else self.data_dir.bootstrap_token()
 
-    def _nats_place(self) -> NatsPlace:
-        return NatsPlace(None, self.bus.client_port, self._certificates is not None, self.bus.websocket_port)
-
     async def renew_certificate(self) -> None:
-        """Take up a certificate that was renewed on disk, on both planes; connections stay. What fails is logged."""
-        if self._certificates is None:
+        """Take up certificates that were renewed on disk; connections and routes stay. What fails is logged."""
+        if self._certificates is None and self._routes is None:
             log.info("nothing to renew: there is no certificate")
-            return
-        await self._certificates.renew(self._options.http_host, self.http_port, self.bus.renew_certificate)
+        if self._certificates is not None:
+            await self._certificates.renew(self._options.http_host, self.http_port, self.bus.renew_certificate)
+        if self._routes is not None:
+            await self._routes.renew(self.bus.renew_certificate)
+
+    def drain(self) -> None:
+        """Tell everybody that this node is about to end: `/healthz`, the other nodes, and who asks where they are."""
+        self._joining.draining = True
 
     def _decided(self, user: str, host: str, error: UnibusError | None) -> None:
         self.metrics.bus_decided(error.code if error else "ok")
@@ -213,16 +256,18 @@ class Node:
         try:
             store = await self.store.posture()
         except StorageUnavailable as error:
-            store = {"engine": "sqlite", "durable": False, "reasons": [error.message]}
+            store = {"engine": self._options.store, "durable": False, "reasons": [error.message]}
+        kv = self._engine.kv
         return health(
             node=self._options.node_name,
             version=__version__,
             uptime=time.monotonic() - self._started,
             founded=self.founded,
-            bus_auth=self._options.bus_auth,
             store=store,
             bus=self.bus.status(),
             tls=self._certificates.status() if self._certificates else None,
+            nodes=self._joining.status(kv) if kv is not None else None,
+            route_trouble=self._routes.trouble if self._routes else "",
             now=time.time(),
         )
 

@@ -12,6 +12,9 @@ from typing import Any
 
 import click
 
+from unibus.daemon import cluster_options, nats_options
+from unibus.daemon.cluster_options import ClusterOptions
+from unibus.daemon.nats_options import NatsLimits, NatsUrl
 from unibus.daemon.tls import TlsFiles
 from unibus.errors import InvalidInput, StartRefused
 from unibus.http.limits import Limits
@@ -39,6 +42,12 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     tls: TlsFiles | None = None
     ws_bind: tuple[str, int] | None = None
+    nats_url: NatsUrl | None = None
+    nats_limits: NatsLimits = field(default_factory=NatsLimits)
+    store: str = "sqlite"
+    replicas: int = 1
+    cluster: ClusterOptions | None = None
+    public_url: str | None = None
 
 
 def service_manager() -> dict[str, str]:
@@ -91,14 +100,39 @@ def check(
     tls_key: Path | None = None,
     tls_ca: Path | None = None,
     nats_ws_bind: str | None = None,
+    nats_ca: Path | None = None,
+    max_nats_connections: int = nats_options.CONNECTIONS,
+    nats_max_store: str | None = None,
+    kv_replicas: int | None = None,
+    cluster_name: str | None = None,
+    cluster_bind: str | None = None,
+    routes: str | None = None,
+    route_tls_cert: Path | None = None,
+    route_tls_key: Path | None = None,
+    route_tls_ca: Path | None = None,
+    cluster_pass_file: Path | None = None,
+    cluster_pass: cluster_options.Typed | None = None,
+    public_url: str | None = None,
 ) -> Options:
     """The options behind the flags. Raises StartRefused, naming what to change."""
-    if store != "sqlite":
-        raise StartRefused(f"--store {store} is not in this version: leave it at sqlite")
-    if nats_url is not None:
-        raise StartRefused("--nats-url is not in this version: leave it out, and the daemon runs its own nats-server")
     http_host, http_port = parse_bind(http_bind, "--http-bind")
     nats_host, nats_port = parse_bind(nats_bind, "--nats-bind")
+    external = None
+    if nats_url is not None:
+        own = {
+            "--nats-bind": nats_bind if nats_bind != nats_options.BIND else None,
+            "--nats-server": nats_server,
+            "--nats-ws-bind": nats_ws_bind,
+            "--max-nats-connections": max_nats_connections
+            if max_nats_connections != nats_options.CONNECTIONS
+            else None,
+            "--nats-max-store": nats_max_store,
+        }
+        nats_options.refuse_beside_url(own)
+        external = nats_options.parse_url(nats_url, nats_ca)
+        nats_host, nats_port = external.host, external.port
+    elif nats_ca is not None:
+        raise StartRefused("--nats-ca is for --nats-url")
     blobs = BlobLimits(
         blob=_size(blob_max, "--blob-max"),
         user=_size(blob_quota_user, "--blob-quota-user"),
@@ -110,6 +144,17 @@ def check(
         appends_per_user=appends_per_user,
         rate_per_address=rate_per_address,
     )
+    given = cluster_options.Given(
+        name=cluster_name,
+        bind=cluster_bind,
+        routes=routes,
+        certificate=route_tls_cert,
+        key=route_tls_key,
+        authorities=route_tls_ca,
+        secret_file=cluster_pass_file,
+        secret=cluster_pass,
+    )
+    cluster = cluster_options.read(given, node=node_name, bus_auth=bus_auth, store=store, external=nats_url is not None)
     return Options(
         http_host,
         http_port,
@@ -123,6 +168,12 @@ def check(
         limits,
         _tls(tls_cert, tls_key, tls_ca),
         parse_bind(nats_ws_bind, "--nats-ws-bind") if nats_ws_bind else None,
+        external,
+        nats_options.nats_limits(max_nats_connections, nats_max_store),
+        store,
+        cluster_options.replicas(kv_replicas, store=store, clustered=cluster is not None),
+        cluster,
+        cluster_options.public_url(public_url, clustered=cluster is not None),
     )
 
 
@@ -144,7 +195,7 @@ def flags(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--http-bind", default="0.0.0.0:8470", metavar="HOST:PORT", help="where the HTTP control plane listens"
             ),
             click.option(
-                "--nats-bind", default="0.0.0.0:4250", metavar="HOST:PORT", help="where the NATS data plane listens"
+                "--nats-bind", default=nats_options.BIND, metavar="HOST:PORT", help="where the NATS data plane listens"
             ),
             click.option(
                 "--data-dir",
@@ -162,7 +213,8 @@ def flags(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--store", default="sqlite", type=click.Choice(["sqlite", "kv"]), help="where records are kept"
             ),
-            click.option("--nats-url", metavar="URL", help="an external NATS server instead of an own one"),
+            *cluster_options.FLAGS,
+            *nats_options.FLAGS,
             click.option(
                 "--nats-server",
                 type=click.Path(path_type=Path),

@@ -7,7 +7,6 @@ that it did not check, nor drop the one that serves because a new one is wrong.
 
 import asyncio
 import os
-import shlex
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,10 +19,9 @@ from structlog.typing import FilteringBoundLogger
 
 from unibus.bus.tls import BusTls
 from unibus.crypto.certificates import own_pair, read_authorities, read_pair
+from unibus.daemon.memory_files import fill, path_of, read_file
 from unibus.errors import BusUnavailable, InvalidInput, StartRefused
 
-OTHERS = 0o077
-LARGEST = 1 << 20
 LOOK_WITHIN = 10.0
 
 
@@ -87,7 +85,7 @@ class Certificates:
         async with self._busy:
             try:
                 self._fill()
-                self.http.load_cert_chain(_path(self._pair))
+                self.http.load_cert_chain(path_of(self._pair))
                 await self.look(host, port)
                 await renew_bus()
             except (StartRefused, BusUnavailable) as error:
@@ -108,14 +106,14 @@ class Certificates:
         self.http = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.http.minimum_version = ssl.TLSVersion.TLSv1_2
         self.http.set_alpn_protocols(["http/1.1"])
-        self.http.load_cert_chain(_path(self._pair))
+        self.http.load_cert_chain(path_of(self._pair))
         if self._files.authorities is not None:
             self._ask_for_certificates(self._files.authorities)
         wanted = self._files.authorities is not None
         self.bus = BusTls(
-            pair=_path(self._pair),
-            authorities=_path(self._authorities) if wanted else None,
-            own=_path(self._own) if wanted else None,
+            pair=path_of(self._pair),
+            authorities=path_of(self._authorities) if wanted else None,
+            own=path_of(self._own) if wanted else None,
             descriptors=(self._pair, self._authorities) if wanted else (self._pair,),
         )
 
@@ -123,54 +121,34 @@ class Certificates:
         """Clients then need one. The daemon, which is its own client, has one that is trusted by itself only."""
         own = own_pair("unibus", self._random(32), self._clock())
         try:
-            authorities = read_authorities(_read(path, "--tls-ca"))
+            authorities = read_authorities(read_file(path, "--tls-ca"))
         except InvalidInput as error:
             raise StartRefused(f"--tls-ca {path}: {error.message}") from error
         self._own, self._authorities = os.memfd_create("unibus-own"), os.memfd_create("unibus-authorities")
-        _write(self._own, own.pem)
-        _write(self._authorities, authorities + own.leaf)
+        fill(self._own, own.pem)
+        fill(self._authorities, authorities + own.leaf)
         self.http.verify_mode = ssl.CERT_REQUIRED
-        self.http.load_verify_locations(_path(self._authorities))
+        self.http.load_verify_locations(path_of(self._authorities))
 
     def _fill(self) -> None:
         files = self._files
-        key = _read(files.key, "--tls-key", private=True)
+        key = read_file(files.key, "--tls-key", private=True)
         try:
-            pair = read_pair(_read(files.chain, "--tls-cert"), key, self._clock())
+            pair = read_pair(read_file(files.chain, "--tls-cert"), key, self._clock())
         except InvalidInput as error:
             raise StartRefused(f"--tls-cert {files.chain} with --tls-key {files.key}: {error.message}") from error
         trial = os.memfd_create("unibus-trial")
         try:
-            _write(trial, pair.pem)
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(_path(trial))
+            fill(trial, pair.pem)
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path_of(trial))
         except ssl.SSLError as error:
             raise StartRefused(f"--tls-cert {files.chain} cannot be used: {error.reason or error}") from error
         finally:
             os.close(trial)
-        _write(self._pair, pair.pem)
+        fill(self._pair, pair.pem)
 
     def _close(self) -> None:
         for descriptor in (self._pair, self._authorities, self._own):
             if descriptor != -1:
                 os.close(descriptor)
         self._pair = self._authorities = self._own = -1
-
-
-def _path(descriptor: int) -> Path:
-    """Where a process finds a file that it has open: the daemon, and the child that inherited it."""
-    return Path(f"/proc/self/fd/{descriptor}")
-
-
-def _read(path: Path, flag: str, *, private: bool = False) -> bytes:
-    try:
-        with path.open("rb") as file:
-            if private and os.fstat(file.fileno()).st_mode & OTHERS:
-                raise StartRefused(f"{flag} {path} can be read by others: chmod 600 {shlex.quote(str(path))}")
-            return file.read(LARGEST)
-    except OSError as error:
-        raise StartRefused(f"cannot read {flag} {path}: {(error.strerror or str(error)).lower()}") from error
-
-
-def _write(descriptor: int, content: bytes) -> None:
-    os.pwrite(descriptor, content, 0)
-    os.ftruncate(descriptor, len(content))

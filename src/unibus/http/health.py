@@ -15,6 +15,7 @@ from unibus.crypto.certificates import EXPIRES_SOON
 from unibus.http.operations import Answer, Asker, Operation
 from unibus.model.wire import HealthView
 
+NEARLY_FULL = 0.9
 Look = Callable[[], Awaitable[dict[str, Any]]]
 
 
@@ -24,27 +25,40 @@ def health(
     version: str,
     uptime: float,
     founded: bool,
-    bus_auth: str,
     store: Mapping[str, Any],
     bus: Mapping[str, Any],
     tls: Mapping[str, Any] | None = None,
+    nodes: Mapping[str, Any] | None = None,
+    route_trouble: str = "",
     now: float = 0.0,
 ) -> dict[str, Any]:
     """The posture, and `status` (`ok` or `degraded`) with its `reasons`. `uptime` is in seconds, `now` in Unix seconds.
 
     `tls` is what a handshake with the control plane has shown: `version`, `expires` (Unix seconds) and `reasons`.
+    `nodes` is what is known of the cluster's other nodes, with its `reasons`; None on one node.
     """
-    reasons = [*store.get("reasons", ()), *(tls or {}).get("reasons", ())]
+    cluster = bus.get("cluster") or {}
+    reasons = [
+        *dict.fromkeys((*store.get("reasons", ()), *(tls or {}).get("reasons", ()), *(nodes or {}).get("reasons", ())))
+    ]
+    reasons += [route_trouble] if route_trouble else []
     ends = [end for end in ((tls or {}).get("expires"), bus.get("tls_until")) if end is not None]
-    if ends and min(ends) - now < EXPIRES_SOON:
-        state = "expires" if min(ends) > now else "has expired"
-        reasons.append(f"the certificate {state} on {_day(min(ends))}: renew it, then send the daemon SIGHUP")
+    route_end = cluster.get("route_tls_until")
+    for what, end in (("certificate", min(ends, default=None)), ("route certificate", route_end)):
+        if end is not None and end - now < EXPIRES_SOON:
+            state = "expires" if end > now else "has expired"
+            reasons.append(f"the {what} {state} on {_day(end)}: renew it, then send the daemon SIGHUP")
     if not store.get("durable"):
         reasons.append("the store does not keep what it acknowledged through a power cut")
     if not bus.get("ready"):
         reasons.append(f"the bus is down: {bus.get('reason')}")
     elif not bus.get("durable"):
         reasons.append("the bus does not keep what it acknowledged through a power cut")
+    if bus.get("ready") and (most := bus.get("most_stored")) and bus["stored"] > most * NEARLY_FULL:
+        reasons.append(f"the bus has room for {most} bytes of messages and keeps {bus['stored']}: let rooms keep less")
+    if bus.get("loss"):
+        reasons.append(str(bus["loss"]))
+    reasons += bus.get("reasons", ())
     return {
         "status": "degraded" if reasons else "ok",
         "reasons": reasons,
@@ -52,13 +66,15 @@ def health(
         "version": version,
         "uptime": round(uptime, 1),
         "founded": founded,
-        "bus_auth": bus_auth,
-        "acl": bus_auth == "enforce",
+        "bus_auth": bus["auth"],
+        "acl": bus["auth"] == "enforce",
         "tls": tls is not None and tls["version"] is not None and bool(bus.get("tls")),
         "tls_expires": _day(min(ends)) if ends else None,
-        "route_tls": None,
+        "route_tls": cluster.get("route_tls"),
+        "route_tls_expires": _day(route_end) if route_end is not None else None,
         "store": {key: value for key, value in store.items() if key != "reasons"},
-        "bus": dict(bus),
+        "bus": {key: value for key, value in bus.items() if key not in ("reasons", "cluster")},
+        "cluster": {**cluster, "nodes": nodes["nodes"]} if nodes is not None and cluster else None,
     }
 
 

@@ -154,7 +154,11 @@ class BlobsPage(Strict):
 
 
 class HealthView(Strict):
-    """A node's health and posture. `uptime` is in seconds; `store` and `bus` are what those say of themselves."""
+    """A node's health and posture. `uptime` is in seconds; `store` and `bus` are what those say of themselves.
+
+    `bus_auth` is read back from nats-server, and `unknown` when that runs with another configuration than this node's.
+    `cluster` is what the node sees of the others, null on a node that is alone.
+    """
 
     status: Literal["ok", "degraded"]
     reasons: list[str]
@@ -162,10 +166,12 @@ class HealthView(Strict):
     version: str
     uptime: float
     founded: bool
-    bus_auth: Literal["off", "warn", "enforce"]
+    bus_auth: Literal["off", "warn", "enforce", "unknown"]
     acl: bool
     tls: bool
     tls_expires: str | None
     route_tls: bool | None
+    route_tls_expires: str | None
     store: dict[str, Any]
     bus: dict[str, Any]
+    cluster: dict[str, Any] | None

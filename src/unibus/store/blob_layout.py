@@ -10,7 +10,6 @@ checked here. Blocks: call it in a thread.
 
 import contextlib
 import os
-import re
 import secrets
 import shutil
 import struct
@@ -20,24 +19,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unibus.crypto.encoding import b64u, dump_json, load_json, unb64u
-from unibus.errors import InvalidInput, StorageUnavailable
-from unibus.store.blob_port import Held, Place, Upload
+from unibus.errors import StorageUnavailable
+from unibus.store.blob_port import Held, Place, Upload, check_parts, is_part
 from unibus.store.files import sync_directory
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
 BLOCK = 2**20
-_PART = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PROGRESS = struct.Struct(">QQ")
 _NEW = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _OLD = os.O_CLOEXEC | os.O_NOFOLLOW
-
-
-def _checked(*parts: str) -> tuple[str, ...]:
-    if not all(map(_PART.fullmatch, parts)):
-        raise InvalidInput("a blob's place is made of letters, digits, - and _ only")
-    return parts
 
 
 class BlobLayout:
@@ -106,7 +98,7 @@ class BlobLayout:
 
     def find(self, scope: str, blob: str) -> Held | None:
         """The blob's facts."""
-        _checked(scope, blob)
+        check_parts(scope, blob)
         try:
             facts = load_json((self._held / scope / blob / "meta").read_bytes())
         except FileNotFoundError:
@@ -119,14 +111,14 @@ class BlobLayout:
 
     def open_held(self, scope: str, blob: str) -> int:
         """A descriptor of a blob's bytes, to read."""
-        _checked(scope, blob)
+        check_parts(scope, blob)
         return os.open(self._held / scope / blob / "data", os.O_RDONLY | _OLD)
 
     def names(self, scope: str) -> list[str]:
         """The ids of a scope's blobs, sorted."""
-        _checked(scope)
+        check_parts(scope)
         try:
-            return sorted(path.name for path in (self._held / scope).iterdir() if _PART.fullmatch(path.name))
+            return sorted(path.name for path in (self._held / scope).iterdir() if is_part(path.name))
         except FileNotFoundError:
             return []
 
@@ -136,7 +128,7 @@ class BlobLayout:
 
     def drop_held(self, scope: str, blob: str) -> bool:
         """Remove a blob, durably; whether there was one."""
-        _checked(scope, blob)
+        check_parts(scope, blob)
         dropped = self._drop(self._held / scope / blob)
         if dropped:
             sync_directory(self._held / scope)
@@ -169,7 +161,7 @@ class BlobLayout:
                 yield held
 
     def _upload(self, place: Place) -> Path:
-        return self._uploads / ".".join(_checked(place.scope, place.owner, place.blob))
+        return self._uploads / ".".join(check_parts(place.scope, place.owner, place.blob))
 
     def _read_upload(self, place: Place, path: Path) -> Upload | None:
         try:

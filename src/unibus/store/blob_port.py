@@ -5,10 +5,27 @@ all its bytes are there, have the hash that they were announced under and are on
 step.
 """
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
+
+from unibus.errors import InvalidInput
+
+_PART = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def is_part(text: str) -> bool:
+    """Whether `text` can be part of a place: nothing in it means anything to a file system or in a NATS subject."""
+    return _PART.fullmatch(text) is not None
+
+
+def check_parts(*parts: str) -> tuple[str, ...]:
+    """`parts` if each can be part of a place; no engine builds a name from others. Raises InvalidInput."""
+    if not all(map(is_part, parts)):
+        raise InvalidInput("a blob's place is made of letters, digits, - and _ only")
+    return parts
 
 
 class Place(NamedTuple):
@@ -75,13 +92,17 @@ class BlobStore(Protocol):
         """Up to `limit` blobs of a scope whose ids sort after `after`, sorted."""
 
     def read(self, scope: str, blob: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
-        """The blob's bytes from `start` up to, and without, `stop`, in blocks. Raises NotFound."""
+        """The blob's bytes from `start` up to, and without, `stop`, in blocks. Raises NotFound.
+
+        Who reads while the blob is removed gets the right bytes to the end or, from some block on, NotFound.
+        """
 
     def snapshot(self, target: Path) -> AsyncGenerator[Held, None]:
         """All blobs, one after the other, each kept as the file `target/<scope>.<blob>`, whatever happens to it later.
 
-        No bytes are copied: `target` is a new directory on the same file system. A blob that is removed meanwhile may
-        be left out.
+        `target` is a new directory. Blobs in files are kept by a second name, for which it has to be on their file
+        system; any other engine copies the bytes and needs that much disk. A blob that is removed meanwhile may be left
+        out.
         """
 
     async def remove(self, scope: str, blob: str) -> Held | None:

@@ -77,7 +77,8 @@ class Store(Protocol):
     async def claim(self, name: str, expires_at: int) -> bool:
         """Claim `name` until the Unix time `expires_at` (seconds). True once; False for every later attempt.
 
-        A restart does not forget. After `forget_claims` has dropped an expired claim it may be claimed again.
+        A restart does not forget. After `forget_claims` has dropped an expired claim it may be claimed again; an engine
+        may drop one by itself when it has been expired for some minutes.
         """
 
     async def forget_claims(self, now: int) -> int:

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiosqlite
 
@@ -55,11 +55,17 @@ class SqliteStore:
 
     @classmethod
     async def open(
-        cls, path: Path, *, steps: Sequence[Step] = STEPS, busy_timeout: float = BUSY_TIMEOUT
-    ) -> "SqliteStore":
+        cls,
+        path: Path,
+        *,
+        steps: Sequence[Step] = STEPS,
+        busy_timeout: float = BUSY_TIMEOUT,
+        synchronous: str = "FULL",
+    ) -> Self:
         """The store in the file at `path`, made or upgraded to the schema after all `steps` if need be.
 
-        `busy_timeout` is how many seconds a write waits while another process holds the file.
+        `busy_timeout` is how many seconds a write waits while another process holds the file; `synchronous` is SQLite's
+        setting, and only FULL and EXTRA keep what the class promises.
         Raises StartRefused when the file is not to be used like this, StorageUnavailable when the disk does not serve.
         """
         try:
@@ -73,7 +79,7 @@ class SqliteStore:
                 tighten(path)
                 for setting in (
                     "journal_mode = WAL",
-                    "synchronous = FULL",
+                    f"synchronous = {synchronous}",
                     "foreign_keys = ON",
                     f"journal_size_limit = {WAL_KEPT}",
                 ):
@@ -88,16 +94,7 @@ class SqliteStore:
 
     async def append(self, change: Append) -> None:
         """See `Store.append`."""
-        await self._writer.write(
-            Add(
-                change.log,
-                _name(change.log),
-                change.position,
-                change.value,
-                {_name(name): value for name, value in change.attachments.items()},
-                {_name(name): value for name, value in change.marks.items()},
-            )
-        )
+        await self._writer.write(to_add(change))
 
     async def last(self, log: str) -> Entry | None:
         """See `Store.last`."""
@@ -131,16 +128,14 @@ class SqliteStore:
 
     async def sync(self) -> None:
         """See `Store.sync`: there is no other node."""
-        if self._closing is not None:
-            raise StorageUnavailable(CLOSED)
+        self._require_open()
 
     def current(self) -> None:
         """See `Store.current`: nobody else writes to this file."""
 
     async def snapshot(self, path: Path) -> None:
         """See `Store.snapshot`."""
-        if self._closing is not None:
-            raise StorageUnavailable(CLOSED)
+        self._require_open()
         try:
             await write_snapshot(self._path, path)
         except OSError as error:
@@ -178,9 +173,12 @@ class SqliteStore:
     async def _read(self, statement: str, *values: object) -> Iterable[Any]:
         return await self._ask(self._reading, statement, *values)
 
-    async def _ask(self, db: aiosqlite.Connection, statement: str, *values: object) -> Iterable[Any]:
+    def _require_open(self) -> None:
         if self._closing is not None:
             raise StorageUnavailable(CLOSED)
+
+    async def _ask(self, db: aiosqlite.Connection, statement: str, *values: object) -> Iterable[Any]:
+        self._require_open()
         try:
             return await db.execute_fetchall(statement, values)
         except sqlite3.Error as error:
@@ -199,6 +197,18 @@ def describe(journal_mode: str, synchronous: int, reasons: Sequence[str]) -> Map
         "synchronous": SYNCHRONOUS[synchronous],
         "reasons": list(reasons),
     }
+
+
+def to_add(change: Append) -> Add:
+    """The append with its names encoded. Raises InvalidInput for one that is no text."""
+    return Add(
+        change.log,
+        _name(change.log),
+        change.position,
+        change.value,
+        {_name(name): value for name, value in change.attachments.items()},
+        {_name(name): value for name, value in change.marks.items()},
+    )
 
 
 def _name(text: str) -> bytes:

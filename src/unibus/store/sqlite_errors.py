@@ -23,7 +23,7 @@ _CAUSES = {
 }
 
 
-def primary_code(error: BaseException) -> int:
+def primary_code(error: BaseException | None) -> int:
     """SQLite's primary result code, or 0 for an error that did not come from SQLite's library."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 

@@ -5,6 +5,7 @@ Every write of a batch gets its own answer: one that comes too late leaves no tr
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from unibus.store.port import PositionTaken
 
@@ -43,6 +44,27 @@ class Forget:
     size = 0
 
 
+class Place(NamedTuple):
+    """How far a replica has followed: which stream, and the sequence and the digest of the last entry taken from it."""
+
+    stream: str
+    sequence: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """Entries of a stream that a replica takes over, all of them or none, and the place that it is at then."""
+
+    adds: tuple[Add, ...]
+    place: Place
+
+    @property
+    def size(self) -> int:
+        """About how many bytes this writes."""
+        return sum(add.size for add in self.adds)
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
     """A write that means nothing, to see whether the disk takes one."""
@@ -50,7 +72,7 @@ class Probe:
     size = 0
 
 
-Write = Add | Claim | Forget | Probe
+Write = Add | Claim | Forget | Follow | Probe
 # How many things were written, or why none was.
 Answer = int | PositionTaken
 

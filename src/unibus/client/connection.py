@@ -1,0 +1,202 @@
+"""One connection to the NATS plane: proven with the identity's key, and what is known of how it is.
+
+What it may publish and hear of rooms is fixed when it is made. Never signs anything for a server but a nonce.
+"""
+
+import asyncio
+import contextlib
+import logging
+import re
+import secrets
+import ssl
+from base64 import b64encode
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from nats.aio.client import Client as Nats
+from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError
+from nats.errors import Error as NatsError
+
+from unibus.client.trust import refused
+from unibus.crypto.encoding import b64u
+from unibus.crypto.identity import Identity
+from unibus.crypto.nkeys import SigningKey
+from unibus.errors import InvalidInput, Untrusted
+from unibus.model.subjects import events, inbox_prefix
+
+CONNECT_SECONDS = 5
+CLOSE_SECONDS = 2
+PING_SECONDS = 3  # a peer that has gone without a word is noticed after three of these
+_REFUSED = re.compile(r'permissions violation for [a-z]+ to "room\.([a-z2-7]{26})\.')
+
+T = TypeVar("T")
+
+log = logging.getLogger("unibus.client")
+
+
+class Client(Nats):
+    """nats-py's client for one identity. Given a seed, nats-py signs whatever the server sends; here, only nonces."""
+
+    def __init__(self, key: SigningKey) -> None:
+        super().__init__()
+        self._public_nkey = key.public
+        self._key = key
+
+    def prove(self, nonce: str) -> bytes:
+        """The signature over the server's nonce, in base64. Raises Untrusted for what is not a nonce."""
+        try:
+            return b64encode(self._key.sign_nonce(nonce.encode()))
+        except InvalidInput as error:
+            raise Untrusted(error.message) from error
+
+
+class Connection:
+    """One live NATS connection: `nats` to use, `gone` is set when it has ended, `going` when its server will end it.
+
+    `rooms` are those whose signals it may hear, `writes` those it may also write into, as far as is known here.
+    """
+
+    def __init__(self, nats: Nats, rooms: frozenset[str], writes: frozenset[str]) -> None:
+        self.nats = nats
+        self.rooms = rooms
+        self.writes = writes
+        self.gone = asyncio.Event()
+        self.going = asyncio.Event()
+        self.given_up = False  # by this side, on purpose
+        self._unanswered: float | None = None
+        self._refused: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.inbox = f"{inbox_prefix_of(nats)}.{b64u(secrets.token_bytes(16))}"
+
+    def carries(self, room: str, *, write: bool) -> bool:
+        """Whether `room` can be heard, or written into, over this connection."""
+        return room in (self.writes if write else self.rooms) and not self._refused[room].is_set()
+
+    def refused(self, room: str) -> None:
+        """The bus refused something in `room`: what was believed when the connection was made no longer holds."""
+        self._refused[room].set()
+
+    def complained(self, words: str) -> None:
+        """The bus says what it refused; who waits for an answer learns of it because none comes."""
+        found = _REFUSED.search(words)
+        if found is not None:
+            self.refused(found[1])
+
+    async def without(self, room: str) -> None:
+        """Return once this connection is of no more use for `room`: it is gone, or the bus refused something there."""
+        ends = [asyncio.ensure_future(event.wait()) for event in (self.gone, self._refused[room])]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
+
+    async def request(self, subject: str, body: bytes, seconds: float) -> bytes:
+        """The answer to a request, which fails at once when the connection ends. Raises NatsError, TimeoutError."""
+        return (await self.unless_gone(self.nats.request(subject, body, timeout=seconds))).data
+
+    async def unless_gone(self, asking: Coroutine[Any, Any, T]) -> T:
+        """What `asking` gives. Raises ConnectionClosedError as soon as the connection ends: nats-py would wait on."""
+        asked, ended = asyncio.ensure_future(asking), asyncio.ensure_future(self.gone.wait())
+        try:
+            await asyncio.wait({asked, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
+                raise ConnectionClosedError
+            return await asked
+        finally:
+            asked.cancel()
+            ended.cancel()
+            await asyncio.gather(asked, ended, return_exceptions=True)
+
+    def answered(self) -> None:
+        """Something that was asked over this connection was answered."""
+        self._unanswered = None
+
+    def unanswered(self, now: float) -> float:
+        """Something was not answered in time, at `now`: for how many seconds nothing has been, as far as was said."""
+        self._unanswered = now if self._unanswered is None else self._unanswered
+        return now - self._unanswered
+
+    async def close(self) -> None:
+        """End it. Safe to call twice."""
+        self.given_up = self.given_up or not self.gone.is_set()
+        self.gone.set()
+        # nats-py's close can wait for ever on a connection that is breaking at that moment.
+        with contextlib.suppress(NatsError, OSError, TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self.nats.close()
+
+
+def inbox_prefix_of(nats: Nats) -> str:
+    """The prefix that the connection's replies go under."""
+    return nats.new_inbox().rpartition(".")[0]
+
+
+async def dial(
+    identity: Identity,
+    address: str,
+    tls: ssl.SSLContext | None,
+    *,
+    rooms: frozenset[str],
+    writes: frozenset[str],
+    on_event: Callable[[Msg], Awaitable[None]],
+) -> Connection:
+    """A connection to `address`, over TLS with `tls`, that hears `rooms` and may write into `writes`.
+
+    `on_event` gets announcements. Raises NatsError, OSError, TimeoutError, CertificateRefused, Untrusted.
+    """
+    nats = Client(identity.signing)
+    made: list[Connection] = []
+
+    async def ended() -> None:
+        for connection in made:
+            connection.gone.set()
+
+    async def going() -> None:
+        for connection in made:
+            connection.going.set()
+
+    async def complain(error: Exception) -> None:
+        log.debug("the bus says: %s", error)
+        for connection in made:
+            connection.complained(str(error))
+
+    try:
+        await nats.connect(
+            address,
+            signature_cb=nats.prove,
+            token="rooms=" + ",".join(sorted(rooms)),
+            inbox_prefix=inbox_prefix(identity.user).encode(),
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
+            connect_timeout=CONNECT_SECONDS,
+            ping_interval=PING_SECONDS,
+            disconnected_cb=ended,
+            closed_cb=ended,
+            error_cb=complain,
+            lame_duck_mode_cb=going,
+            tls=tls,
+            # Nothing goes over the wire before TLS: a server's INFO could otherwise say that there is none.
+            tls_handshake_first=tls is not None,
+        )
+        connection = Connection(nats, rooms, writes)
+        made.append(connection)
+        await nats.subscribe(events(identity.user), cb=on_event)
+        # From here on nothing announced is missed. nats-py's flush overtakes a subscription that still waits to be
+        # written; the second one comes after it for certain.
+        await connection.unless_gone(nats.flush(CONNECT_SECONDS))
+        await connection.unless_gone(nats.flush(CONNECT_SECONDS))
+        if nats.is_closed:
+            connection.gone.set()
+    except BaseException as error:
+        # After a handshake that failed, nats-py closes the socket and then waits for it without end.
+        with contextlib.suppress(NatsError, OSError, TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await nats.close()
+        if isinstance(error, ssl.SSLCertVerificationError):
+            raise refused(address, error) from error
+        raise
+    return connection

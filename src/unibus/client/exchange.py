@@ -1,0 +1,140 @@
+"""One signed HTTP request to one node, tried once: its answer as it comes, or the error that its failure stands for.
+
+Never trusts what an answer says, follows no redirect, unpacks nothing, and takes no more than a bounded answer.
+"""
+
+import os
+import re
+import secrets
+import ssl
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from io import BytesIO
+
+import aiohttp
+from yarl import URL
+
+from unibus.client.backoff import PASSING
+from unibus.client.trust import refused
+from unibus.crypto.encoding import b64u
+from unibus.crypto.httpsig import sign
+from unibus.crypto.nkeys import SigningKey
+from unibus.errors import CertificateRefused, RateLimited, UnibusError, Unreachable, Untrusted
+from unibus.model.problem import from_problem
+
+ANSWER_LIMIT = 64 * 2**20
+_SECONDS = re.compile(r"[0-9]{1,9}")
+
+
+def unreachable(url: URL, error: aiohttp.ClientError | OSError) -> Unreachable | CertificateRefused:
+    """Why the daemon at `url` was not reached, or not believed, in the system's own words where there are any."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        found = error.certificate_error
+        if isinstance(found, ssl.SSLCertVerificationError):
+            return refused(str(url).rstrip("/"), found)
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    asked = isinstance(cause, ssl.SSLError) and "CERTIFICATE_REQUIRED" in str(cause)
+    cut_off = isinstance(cause, aiohttp.ServerDisconnectedError | ConnectionResetError)
+    if asked or (url.scheme == "https" and cut_off):
+        # In TLS 1.3 a client has shaken hands before the server misses its certificate, and may just be cut off.
+        return Unreachable(
+            f"{str(url).rstrip('/')} ended the connection: if it wants a certificate of yours, name it with"
+            " --client-cert"
+        )
+    number = cause.errno if isinstance(cause, OSError) else None
+    reason = os.strerror(number).lower() if number and number > 0 else str(cause)
+    return Unreachable(
+        f"cannot reach {str(url).rstrip('/')}: {reason}; is the daemon (unibus-membershipd) running there?"
+    )
+
+
+class Exchange:
+    """Requests in the name of one key. `bus` is the bus that they are signed for; before it is known none is signed.
+
+    `seconds` is how long a request may take unless it says otherwise; `tls` says which certificates are taken over
+    https, None the system's.
+    """
+
+    def __init__(
+        self, key: SigningKey, clock: Callable[[], float], seconds: float, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.bus: str | None = None
+        self._key = key
+        self._clock = clock
+        self._seconds = seconds
+        self._tls = tls
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Make the HTTP session; `close` ends it."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._tls or True),
+            timeout=aiohttp.ClientTimeout(total=self._seconds),
+            headers={"Accept-Encoding": "identity"},  # what arrives compressed has no known size
+            auto_decompress=False,
+        )
+
+    async def close(self) -> None:
+        """End the session. Safe to call twice."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def opened(self) -> aiohttp.ClientSession:
+        """The session. Raises Unreachable when there is none any more."""
+        if self._session is None:
+            raise Unreachable("the connection to the bus is closed")
+        return self._session
+
+    @asynccontextmanager
+    async def ask(
+        self,
+        node: URL,
+        method: str,
+        path: URL,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        patience: aiohttp.ClientTimeout | None = None,
+        signed: bool = True,
+    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+        """The answer of `node`, which takes no longer than `patience`.
+
+        Raises what a refusal stands for, and Unreachable when the connection fails, also while the answer is read.
+        """
+        session, url = self.opened(), node.join(path)
+        sent = dict(headers or {})
+        if self.bus is not None and signed:
+            created, nonce = int(self._clock()), b64u(secrets.token_bytes(16))
+            sent |= sign(self._key, method, str(url), body, bus=self.bus, created=created, nonce=nonce)
+        limits = session.timeout if patience is None else patience
+        try:
+            async with session.request(
+                method, url, data=BytesIO(body) if body else None, headers=sent, allow_redirects=False, timeout=limits
+            ) as response:
+                if not 200 <= response.status < 300:
+                    raise _refusal(response, await read_whole(response))
+                yield response
+        except (aiohttp.ClientError, OSError) as error:
+            raise unreachable(node, error) from error
+
+
+async def read_whole(response: aiohttp.ClientResponse) -> bytes:
+    """All of the answer. Raises Untrusted for one above ANSWER_LIMIT bytes."""
+    answer = bytearray()
+    async for chunk in response.content.iter_any():
+        answer += chunk
+        if len(answer) > ANSWER_LIMIT:
+            raise Untrusted(f"{response.url} answered with more than {ANSWER_LIMIT} bytes")
+    return bytes(answer)
+
+
+def _refusal(response: aiohttp.ClientResponse, body: bytes) -> UnibusError:
+    error = from_problem(response.status, body)
+    if response.status == 429 and not isinstance(error, RateLimited):
+        # Something between here and the daemon: it tells when to go on in the header only (RFC 9110 section 10.2.3).
+        seconds = response.headers.get("Retry-After", "")
+        return RateLimited(error.message, retry_after=int(seconds) if _SECONDS.fullmatch(seconds) else 0)
+    if response.status in PASSING and error.status not in PASSING:
+        return Unreachable(error.message, **error.extra)  # a reason to come back later that only a newer version knows
+    return error

@@ -1,0 +1,222 @@
+"""The KV bucket on the wire: JetStream's own API, asked in plain requests. One connection, one bucket.
+
+Every request ends within a bound, and a write says whether it was done, was not done, or may have been. Must never
+read by a listing or a direct get what has to be current: those may be answered by a server that is behind.
+"""
+
+import base64
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from unibus.crypto.encoding import dump_json
+from unibus.errors import NoQuorum, StorageUnavailable
+
+WITHIN = 2.0
+"""Seconds that one request may take."""
+_MOST_MESSAGES = 512
+_MOST_BYTES = 8 * 1024 * 1024
+_NOT_FOUND = 404
+_UNAVAILABLE = 503
+_TAKEN = frozenset({10071, 10164})  # wrong last sequence: there is another message; or another is being written
+_NAME_IN_USE = 10058
+_FULL = frozenset({10023, 10047, 10077})  # insufficient resources, storage; maximum bytes exceeded
+NO_QUORUM = "the cluster has no quorum now: try again in a moment"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message of the bucket. `at` is when its leader took it, in Unix seconds; `deleted` that it marks a deletion."""
+
+    key: str
+    sequence: int
+    value: bytes
+    at: float
+    deleted: bool = False
+
+
+def settings(bucket: str, replicas: int) -> dict[str, object]:
+    """The stream behind the bucket (NATS ADR-8), with every message told to all who listen (republish)."""
+    return {
+        "name": f"KV_{bucket}",
+        "subjects": [f"$KV.{bucket}.>"],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "new",
+        "num_replicas": replicas,
+        "max_msgs_per_subject": 1,
+        "max_msgs": -1,
+        "max_bytes": -1,
+        "max_age": 0,
+        "allow_rollup_hdrs": True,
+        "allow_msg_ttl": True,
+        "allow_direct": True,
+        "deny_delete": True,
+        "republish": {"src": f"$KV.{bucket}.>", "dest": f"unibus.feed.{bucket}.>"},
+    }
+
+
+class Bucket:
+    """All methods raise StorageUnavailable, NoQuorum when that is why, and errors of `nats.errors` and OSError when
+    the connection is gone."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self._stream = f"KV_{name}"
+        self._prefix = f"$KV.{name}."
+        self._name = name
+
+    async def ensure(self, replicas: int) -> str:
+        """Make the bucket if it is not there, bring its settings back but for its replicas; which stream it is."""
+        wanted = settings(self._name, replicas)
+        info = await self._ask("STREAM.INFO")
+        if info is None:
+            info = await self._ask("STREAM.CREATE", wanted)
+        if info is None:  # others were making it with another number of replicas
+            raise NoQuorum(NO_QUORUM)
+        found: Mapping[str, object] = info["config"]
+        keep = {**found, **wanted, "num_replicas": found["num_replicas"]}
+        if keep != found:
+            await self._ask("STREAM.UPDATE", keep)
+        return str(info["created"])
+
+    async def info(self, within: float = WITHIN) -> Mapping[str, Any]:
+        """What the stream's leader says of it."""
+        info = await self._ask("STREAM.INFO", within=within)
+        if info is None:
+            raise StorageUnavailable("the cluster's bucket of records is gone: restore a backup")
+        return info
+
+    async def create(self, key: str, value: bytes, seconds: int | None = None) -> int | None:
+        """Write what no other has written under this key: its sequence, or None if there is something or will be.
+
+        The server drops it after `seconds`. Raises TimeoutError when it may have been done.
+        """
+        headers = {"Nats-Expected-Last-Subject-Sequence": "0"}
+        if seconds is not None:
+            headers["Nats-TTL"] = str(seconds)
+        return await self._write(key, value, headers)
+
+    async def put(self, key: str, value: bytes) -> int:
+        """Write the key's value, whatever it was; the sequence. Raises TimeoutError when it may have been done."""
+        sequence = await self._write(key, value, {})
+        if sequence is None:
+            raise StorageUnavailable("the cluster refused a write")
+        return sequence
+
+    async def purge(self, pattern: str) -> int:
+        """Drop all keys that match; how many were dropped."""
+        answer = await self._ask("STREAM.PURGE", {"filter": self._prefix + pattern})
+        return int(answer["purged"]) if answer else 0
+
+    async def stored(self, sequence: int) -> Message | None:
+        """The message with this sequence as the leader has it, or None if it has none."""
+        answer = await self._ask("STREAM.MSG.GET", {"seq": sequence})
+        if answer is None:
+            return None
+        found = answer["message"]
+        value = base64.b64decode(found.get("data", ""))
+        return Message(found["subject"].removeprefix(self._prefix), found["seq"], value, _seconds(found["time"]))
+
+    async def after(self, sequence: int) -> list[Message]:
+        """The next messages after this sequence, in order, as the nearest server has them."""
+        return await self._get({"seq": sequence + 1, "next_by_subj": self._prefix + ">"})
+
+    async def latest(self, pattern: str) -> list[Message]:
+        """The messages whose keys match, as the nearest server has them."""
+        return await self._get({"multi_last": [self._prefix + pattern]})
+
+    async def listen(self) -> AsyncIterator[Message]:
+        """From now on, what the leader takes: some may be lost, none comes out of order. Ends with the connection."""
+        subscription = await self._client.subscribe(
+            f"unibus.feed.{self._name}.>", pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
+        await self._client.flush(timeout=int(WITHIN))
+        return (self._read(msg) async for msg in subscription.messages)
+
+    async def _write(self, key: str, value: bytes, headers: dict[str, str]) -> int | None:
+        reply = await self._request(self._prefix + key, value, headers)
+        answer = _object(reply.data)
+        error = answer.get("error")
+        if error is None:
+            return int(answer["seq"])
+        if error.get("err_code") in _TAKEN:
+            return None
+        raise _refused(error)
+
+    async def _ask(self, call: str, body: object = None, within: float = WITHIN) -> dict[str, Any] | None:
+        """JetStream's answer; None where what is asked about is not there."""
+        data = b"" if body is None else dump_json(body)
+        try:
+            reply = await self._request(f"$JS.API.{call}.{self._stream}", data, None, within)
+        except TimeoutError as error:
+            raise NoQuorum(NO_QUORUM) from error
+        answer = _object(reply.data)
+        refusal = answer.get("error")
+        if refusal is None:
+            return answer
+        if refusal.get("code") == _NOT_FOUND or refusal.get("err_code") == _NAME_IN_USE:
+            return None
+        raise _refused(refusal)
+
+    async def _request(self, subject: str, data: bytes, headers: dict[str, str] | None, within: float = WITHIN) -> Msg:
+        try:
+            return await self._client.request(subject, data, timeout=within, headers=headers)
+        except nats.errors.NoRespondersError as error:
+            raise NoQuorum(NO_QUORUM) from error
+
+    async def _get(self, what: Mapping[str, object]) -> list[Message]:
+        # NATS ADR-31, batched requests: messages, then one without a value and with a status that ends them.
+        inbox = self._client.new_inbox()
+        subscription = await self._client.subscribe(inbox)
+        found = []
+        try:
+            body = {**what, "batch": _MOST_MESSAGES, "max_bytes": _MOST_BYTES}
+            await self._client.publish(f"$JS.API.DIRECT.GET.{self._stream}", dump_json(body), reply=inbox)
+            while "Status" not in ((msg := await subscription.next_msg(timeout=WITHIN)).headers or {}):
+                found.append(self._read(msg))
+        except TimeoutError as error:
+            raise StorageUnavailable("nats-server does not say what it keeps") from error
+        finally:
+            await subscription.unsubscribe()
+        return found
+
+    def _read(self, msg: Msg) -> Message:
+        headers = msg.headers or {}
+        return Message(
+            headers["Nats-Subject"].removeprefix(self._prefix),
+            int(headers["Nats-Sequence"]),
+            msg.data,
+            _seconds(headers["Nats-Time-Stamp"]),
+            "KV-Operation" in headers,
+        )
+
+
+def _seconds(stamp: str) -> float:
+    # RFC 3339 in UTC, with up to nine digits of a second; datetime takes six.
+    whole, _, fraction = stamp.removesuffix("Z").partition(".")
+    return datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp() + float(f"0.{fraction or 0}")
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(data)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise StorageUnavailable("nats-server's answer is not understood")
+    return answer
+
+
+def _refused(error: Mapping[str, object]) -> StorageUnavailable:
+    if error.get("err_code") in _FULL:
+        return StorageUnavailable("the cluster's disks or limits are full: free some space and try again")
+    if error.get("code") == _UNAVAILABLE:
+        return NoQuorum(NO_QUORUM)
+    return StorageUnavailable(f"the cluster refused: {error.get('description', 'no reason given')}")

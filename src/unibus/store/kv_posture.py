@@ -1,0 +1,40 @@
+"""What the KV engine says of itself, from what its stream's leader says. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+ENOUGH = 3
+"""Replicas with which the loss of one node is survived."""
+
+
+def describe(
+    info: Mapping[str, Any] | None, refusal: str | None, applied: int, *, durable: bool
+) -> Mapping[str, object]:
+    """The posture. `info` is JetStream's answer to STREAM.INFO, None if there was none; `refusal` why this node does
+    not serve, None if it does.
+
+    `lag` counts what the leader has and this node has not. `reasons` says what is wrong, and is empty when nothing is.
+    """
+    reasons = [refusal] if refusal else []
+    if info is None:
+        reasons += [] if refusal else ["the cluster's bucket of records does not answer"]
+        return {"engine": "kv", "durable": durable, "quorum": False, "reasons": reasons}
+    replicas = int(info["config"]["num_replicas"])
+    cluster = info.get("cluster") or {}
+    others = cluster.get("replicas") or []
+    leader = cluster.get("leader") or None
+    current = len([peer for peer in others if peer.get("current") and not peer.get("offline")]) + 1
+    missing = [str(peer["name"]) for peer in others if not peer.get("current") or peer.get("offline")]
+    if missing:
+        reasons.append(f"replicas that are away or behind: {', '.join(sorted(missing))}")
+    return {
+        "engine": "kv",
+        "durable": durable,
+        "replicas": replicas,
+        "current_replicas": current,
+        "leader": leader,
+        "quorum": refusal is None,
+        "lag": max(0, int(info["state"]["last_seq"]) - applied),
+        "ha": replicas >= ENOUGH,
+        "reasons": reasons,
+    }

@@ -1,0 +1,128 @@
+"""The KV engine's keys and entries: one text for one name, one entry for one append, and nothing else is read."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.store.conformance import NAMES
+from unibus.errors import InvalidInput
+from unibus.store.kv_entry import (
+    PART_BYTES,
+    Unreadable,
+    claim_key,
+    escape,
+    log_key,
+    pack,
+    read_head,
+    read_log_key,
+    unescape,
+    unpack,
+)
+from unibus.store.port import Append
+from unibus.store.sqlite import to_add
+
+TAG = bytes(range(16))
+TEXT = st.text(max_size=20)
+BYTES = st.binary(max_size=20)
+APPENDS = st.builds(
+    Append,
+    TEXT,
+    st.integers(1, 2**62),
+    BYTES,
+    st.dictionaries(TEXT, BYTES, max_size=3),
+    st.dictionaries(TEXT, st.none() | BYTES, max_size=3),
+)
+
+
+@given(TEXT | st.sampled_from(NAMES))
+def test_a_name_is_one_token_that_every_nats_tool_takes(name: str) -> None:
+    token = escape(name)
+    assert re.fullmatch(r"[-/_=a-zA-Z0-9]+", token)  # NATS ADR-8, without the dot, which would divide it
+    assert unescape(token) == name
+
+
+@given(st.text(alphabet="=/aA0256EFe.*> \0é", max_size=8))
+def test_no_name_has_a_second_token(token: str) -> None:
+    try:
+        name = unescape(token)
+    except Unreadable:
+        return
+    assert escape(name) == token
+
+
+@pytest.mark.parametrize("token", ["", "a.b", "=2e", "=61", "a=", "=4", "=FF", "==", "é", "a*"])
+def test_what_escape_does_not_make_is_not_read(token: str) -> None:
+    with pytest.raises(Unreadable):
+        unescape(token)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "log",
+        "log.a",
+        "log.a.1.2",
+        "log.a.01",
+        "log.a.-1",
+        "log.a.+1",
+        "log.a.x",
+        "log.a.",
+        "log..1",
+        "log.a.١",
+        "x.a.1",
+    ],
+)
+def test_other_keys_are_no_entries(key: str) -> None:
+    with pytest.raises(Unreadable):
+        read_log_key(key)
+
+
+@given(APPENDS)
+def test_an_entry_comes_back_as_it_was(change: Append) -> None:
+    assert read_log_key(log_key(change.log, change.position)) == (change.log, change.position)
+    entry = pack(to_add(change), TAG)
+    head = read_head(entry.data)
+    assert (head.tag, head.digests, entry.parts) == (TAG, (), ())
+    assert unpack(change.log, change.position, head.body) == change
+
+
+@given(APPENDS, st.data())
+def test_a_cut_entry_is_not_read(change: Append, data: st.DataObject) -> None:
+    whole = pack(to_add(change), TAG).data
+    cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    try:
+        read = unpack(change.log, change.position, read_head(cut).body)
+    except Unreadable:
+        return
+    # A mark less is an entry, too: that nothing is cut off is JetStream's to say.
+    assert read.value == change.value
+    assert read.attachments == change.attachments
+    assert len(read.marks) < len(change.marks)
+
+
+@given(BYTES)
+def test_bytes_that_are_no_entry_are_refused_and_break_nothing(data: bytes) -> None:
+    try:
+        unpack("log", 1, read_head(b"\1" + TAG + bytes(4) + data).body)
+    except Unreadable:
+        return
+
+
+@pytest.mark.parametrize("size", [PART_BYTES - 12, PART_BYTES - 11, 3 * PART_BYTES])
+def test_what_is_too_large_for_a_message_is_in_parts(size: int) -> None:
+    entry = pack(to_add(Append("log", 1, b"v" * size)), TAG)
+    head = read_head(entry.data)
+    assert len(head.digests) == len(entry.parts) == (size + 12 > PART_BYTES) * -(-(size + 12) // PART_BYTES)
+    assert all(len(part) <= PART_BYTES for part in entry.parts)
+    assert unpack("log", 1, head.body + b"".join(entry.parts)) == Append("log", 1, b"v" * size)
+
+
+def test_names_that_are_no_text_or_too_long_are_refused() -> None:
+    for name in ("\ud800", "a" * 1025, "." * 342):
+        with pytest.raises(InvalidInput):
+            log_key(name, 1)
+    with pytest.raises(InvalidInput):
+        claim_key("\ud800")
+    assert len(claim_key("a" * 100_000)) == len("claim.") + 43

@@ -1,0 +1,46 @@
+"""What the KV engine says of itself: never more than what its leader says and what it has proven."""
+
+from typing import Any
+
+from unibus.store.kv_posture import describe
+
+
+def info(replicas: int, *others: dict[str, object]) -> dict[str, Any]:
+    cluster = {"leader": "n0", "replicas": list(others)}
+    return {"config": {"num_replicas": replicas}, "state": {"last_seq": 20}, "cluster": cluster}
+
+
+def test_three_that_are_current_are_highly_available() -> None:
+    found = info(3, {"name": "n1", "current": True}, {"name": "n2", "current": True})
+    assert describe(found, None, 18, durable=True) == {
+        "engine": "kv",
+        "durable": True,
+        "replicas": 3,
+        "current_replicas": 3,
+        "leader": "n0",
+        "quorum": True,
+        "lag": 2,
+        "ha": True,
+        "reasons": [],
+    }
+
+
+def test_one_is_not_and_that_is_no_fault() -> None:
+    for found in (info(1), {**info(1), "cluster": None}):
+        posture = describe(found, None, 25, durable=False)
+        assert (posture["ha"], posture["lag"], posture["durable"], posture["reasons"]) == (False, 0, False, [])
+
+
+def test_who_is_away_is_named() -> None:
+    found = info(3, {"name": "n2", "current": False}, {"name": "n1", "current": True, "offline": True})
+    posture = describe(found, None, 20, durable=True)
+    assert (posture["current_replicas"], posture["quorum"]) == (1, True)
+    assert posture["reasons"] == ["replicas that are away or behind: n1, n2"]
+
+
+def test_without_an_answer_or_a_proof_there_is_no_quorum() -> None:
+    assert describe(None, None, 20, durable=True)["reasons"] == ["the cluster's bucket of records does not answer"]
+    for found in (None, info(3)):
+        posture = describe(found, "no proof", 20, durable=True)
+        assert posture["quorum"] is False
+        assert posture["reasons"] == ["no proof"]

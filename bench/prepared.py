@@ -27,7 +27,6 @@ async def prepare(data: Path, owner: Identity, users: Sequence[tuple[str, Identi
 
     Gives the rooms' ids. Raises StorageUnavailable.
     """
-    data.mkdir(mode=0o700)
     signer = Signer(owner, int(time.time()), os.urandom)
     directory = Directory()
     store = await SqliteStore.open(data / STORE)

@@ -4,6 +4,7 @@ All of them end with the measuring process, however that ends. Never measures an
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -12,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import nats
 import structlog
 from nats.js.api import StreamConfig
@@ -85,9 +87,31 @@ async def daemon(where: Path) -> AsyncIterator[tuple[str, Path]]:
     arguments = [sys.executable, script, "--data-dir", str(data)]
     for bind in ("--http-bind", "--nats-bind"):
         arguments += [bind, "127.0.0.1:0"]
-    arguments += ["--rate-per-user", "0", "--appends-per-user", "0"]  # one user asks as fast as the machine allows: that is what is measured
+    arguments += [
+        "--rate-per-user",
+        "0",
+        "--appends-per-user",
+        "0",
+    ]  # one user asks as fast as the machine allows: that is what is measured
     async with program(arguments, "http", where / "daemon.log") as address:
         yield f"http://{address}", data
+
+
+async def nats_port(url: str) -> int:
+    """Where the daemon at `url` has its members connect."""
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/v1/bus") as answer:
+        return int((await answer.json())["nats_port"])
+
+
+def nats_server(data: Path) -> int:
+    """The process of the nats-server that works on the data directory `data`. Raises StartRefused."""
+    config = str(data / "run" / "nats-server.conf").encode()
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it ended while we looked
+            arguments = entry.read_bytes().split(b"\0")
+            if config in arguments and b"-t" not in arguments:
+                return int(entry.parent.name)
+    raise StartRefused(f"no nats-server works on {data}")
 
 
 @asynccontextmanager

@@ -5,13 +5,18 @@ import json
 import os
 import signal
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import nats.errors
+import pytest
 
-from tests.bus.cluster_stage import NAMES, ClusterStage, ready, trio, until, until_told
-from tests.bus.stage import ROOM, Connection, Reading, Stage, can_connect, eventually
+from tests.bus.cluster_stage import NAMES, ClusterStage, free_port, ready, trio, until, until_told
+from tests.bus.stage import ROOM, WAIT, Connection, Logbook, Reading, Stage, can_connect, eventually
+from tests.support.processes import nats_servers
+from unibus.bus.options import BusOptions
 from unibus.bus.plane import BusPlane
+from unibus.errors import StartRefused
 from unibus.model.subjects import STREAM
 
 
@@ -31,6 +36,13 @@ async def consumers(plane: BusPlane) -> object:
 
 async def lacks(plane: BusPlane, token: str) -> bool:
     return token not in str(await consumers(plane))
+
+
+async def keeper(plane: BusPlane, token: str) -> object:
+    """Which node keeps the consumer behind a delivery."""
+    found = (await ask(plane, f"CONSUMER.INFO.{STREAM}.{token}"))["cluster"]
+    assert isinstance(found, dict)
+    return found["leader"]
 
 
 async def publish(connection: Connection, body: bytes) -> None:
@@ -129,7 +141,8 @@ async def test_without_a_quorum_a_node_waits_and_serves_again_with_it(tmp_path: 
         mallory, bob = one.member(ROOM), one.member(ROOM)
         m = await stack.enter_async_context(one.connect(mallory))
         b = await stack.enter_async_context(one.connect(bob))
-        reading = await m.read()
+        while await keeper(one.plane, (reading := await m.read()).token) != "one":
+            pass  # kept elsewhere it would end with the server that keeps it
         pid = cluster.pid("one")
         for name in ("two", "three"):
             await cluster.stop(name)
@@ -152,6 +165,23 @@ async def test_without_a_quorum_a_node_waits_and_serves_again_with_it(tmp_path: 
         assert reading.token not in str(await consumers(one.plane))
         await publish(b, b"later")
         assert reading.waiting == 0
+
+
+async def test_a_second_node_of_a_name_gives_up_and_the_first_stays(tmp_path: Path) -> None:
+    async with trio(tmp_path) as cluster:
+        told = replace(cluster.cluster("one"), port=free_port())
+        (tmp_path / "impostor").mkdir()
+        options = BusOptions(tmp_path / "impostor", port=0, node="one", cluster=told)
+        second = BusPlane(options, cluster.policy, Logbook().logger)
+        await second.start()
+        try:
+            with pytest.raises(StartRefused, match="a node called one already: choose another name with --node-name"):
+                await asyncio.wait_for(asyncio.shield(second.failed), WAIT)
+        finally:
+            await second.stop()
+        assert nats_servers(tmp_path / "impostor") == []
+        await cluster.all_ready()
+        assert [stage.plane.status()["restarts"] for stage in cluster.stages.values()] == [0, 0, 0]
 
 
 async def test_replicas_that_were_raised_in_place_stay(tmp_path: Path) -> None:

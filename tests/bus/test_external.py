@@ -222,7 +222,7 @@ async def test_a_revocation_that_does_not_get_through_comes_first_when_it_obeys_
         alice, bob = stage.member(ROOM), stage.member(ROOM)
         async with stage.connect(alice) as a, stage.connect(bob) as b:
             reading = await a.read()
-            server.send(signal.SIGSTOP)
+            await server.freeze()
             del stage.policy.rooms[alice.user]
             await stage.plane.cut(alice.user)
             await stage.log.heard("a revocation waits until the nats-server obeys again")

@@ -1,11 +1,12 @@
 """The deploy tool from end to end, towards three hosts of the test's own that reach no network but each other.
 
-What is installed on the hosts is real, and nothing is started here.
+What is installed on the hosts is real, and is then run: each test goes on where the one before has ended.
 """
 
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.hosts import Hosts
+from unibus.cluster.layout import UNIT
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(600)]
 
@@ -20,6 +22,13 @@ ROOT = Path(__file__).parent.parent.parent
 UNIBUS = Path(sys.executable).parent / "unibus"
 NAMES = ["magnus", "homer", "datardos"]
 INSTALLED = ("cluster.env", "cluster.pass", "current", "installed", "tls/route.key", "tls/server.crt")
+_START = """
+set -eu
+install -d -m 0700 -o unibus -g unibus /var/lib/unibus
+cd /var/lib/unibus
+set -a; . /opt/unibus/cluster.env; set +a
+setsid setpriv --reuid unibus --regid unibus --clear-groups {command} >>/opt/daemon.log 2>&1 </dev/null &
+"""
 STATE = "cd / && find /opt /etc/systemd/system /var/lib -printf '%p %M %u %l %T@\\n' | sort && sha256sum /etc/passwd"
 
 
@@ -44,6 +53,28 @@ class Operator:
     def deploys(self, *more: str) -> subprocess.CompletedProcess[str]:
         """`deploy-cluster`."""
         return self.does("deploy", "--checkout", self.checkout, "--ssh-config", self.hosts.ssh_config, *more)
+
+    def refused_deploy(self, *more: str) -> str:
+        """What `deploy-cluster` says that has to refuse."""
+        how: list[str | Path] = ["--checkout", self.checkout, "--ssh-config", self.hosts.ssh_config]
+        outcome = self.unibus("deploy", *how, *more)
+        assert outcome.returncode == 1, outcome.stdout
+        return outcome.stderr
+
+    def start(self, name: str) -> None:
+        """Start a node's daemon as its unit says. These hosts have no systemd to do it."""
+        unit = (self.base / UNIT).read_text()
+        words = unit.partition("ExecStart=")[2].partition("ExecReload=")[0].replace("\\\n", " ").split()
+        self.hosts.on(name, _START.format(command=" ".join(words)))
+
+    def posture_gets(self, wanted: int) -> None:
+        """Return once `unibus posture` exits with that, over all nodes."""
+        ca, nodes = self.base / "tls/ca.crt", self.base / "cluster/nodes.env"
+        until = time.monotonic() + 60
+        while (outcome := self.hosts.run(UNIBUS, "--ca", ca, "posture", nodes)).returncode != wanted:
+            logs = "".join(self.hosts.on(name, "tail -n 5 /opt/daemon.log") for name in NAMES)
+            assert time.monotonic() < until, outcome.stdout + outcome.stderr + logs
+            time.sleep(0.5)
 
     def state(self) -> dict[str, str]:
         """Everything on the hosts that a deployment could change."""
@@ -70,9 +101,7 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
 
 
 def test_a_cluster_is_installed_and_nothing_changes_without_being_told(operator: Operator) -> None:
-    refused = operator.unibus("deploy", "--checkout", operator.checkout, "--ssh-config", operator.hosts.ssh_config)
-    assert refused.returncode == 1
-    assert "run generate-cluster-certs and generate-cluster-env first" in refused.stderr
+    assert "run generate-cluster-certs and generate-cluster-env first" in operator.refused_deploy()
     operator.does("certs")
     operator.does("env")
 
@@ -118,12 +147,40 @@ def test_a_cluster_is_installed_and_nothing_changes_without_being_told(operator:
     ]
     assert "UNIBUS_BUS_AUTH=off" not in operator.hosts.on(tampered, "cat /opt/unibus/cluster.env")
 
-    # A node that has served and of which nobody answers: the cluster has no quorum that it could leave.
-    operator.hosts.on(tampered, "mkdir -p /var/lib/unibus/nats && echo >>/opt/unibus/cluster.env")
-    refused = operator.unibus(
-        "deploy", "--checkout", operator.checkout, "--ssh-config", operator.hosts.ssh_config, "--yes"
-    )
-    assert refused.returncode == 1
-    assert "lacks quorum" in refused.stderr
-    assert operator.hosts.on(tampered, "tail -c 1 /opt/unibus/cluster.env | od -An -c").split() == ["\\n"]
+
+def test_a_stopped_cluster_that_has_served_is_changed_by_a_persons_word_only(operator: Operator) -> None:
+    touched = operator.hosts.names[1]
+    operator.hosts.on(touched, "mkdir -p /var/lib/unibus/nats && echo >>/opt/unibus/cluster.env")
+    refused = operator.refused_deploy("--yes")
+    assert "lacks quorum" in refused
+    assert operator.hosts.on(touched, "tail -c 1 /opt/unibus/cluster.env | od -An -c").split() == ["\\n"]
     operator.deploys("--yes", "--cluster-is-stopped")
+    operator.hosts.on(touched, "rm -r /var/lib/unibus")
+
+
+def test_what_was_installed_comes_up_and_a_node_is_changed_only_with_quorum(operator: Operator) -> None:
+    for name in NAMES:
+        operator.start(name)
+    operator.posture_gets(0)
+    identity = operator.base.parent / "identity.nk"
+    token = operator.base.parent / "token"
+    token.touch(0o600)
+    token.write_text(operator.hosts.on("homer", "cat /var/lib/unibus/bootstrap-token"))
+    url = ",".join(f"https://{operator.hosts.address(name)}:8470" for name in NAMES)
+    shared: list[str | Path] = ["--url", url, "--ca", operator.base / "tls/ca.crt", "--identity", identity]
+    founded = operator.hosts.run(UNIBUS, *shared, "init", "ada", "--token-file", token)
+    assert founded.returncode == 0, founded.stderr
+    users = operator.hosts.run(UNIBUS, *shared, "user", "list")
+    assert "ada" in users.stdout
+    operator.posture_gets(0)
+
+    # homer's host is lost. The two others hold the quorum: homer may be replaced, and they may not be touched.
+    operator.hosts.on("homer", "kill -9 $(cat /var/lib/unibus/lock) && rm -rf /var/lib/unibus/* /opt/unibus/*")
+    operator.posture_gets(1)
+    replaced = operator.deploys("--node", "homer", "--yes")
+    assert replaced.stdout.count("HUMAN  homer: ") == 3
+    operator.hosts.on("magnus", "echo >>/opt/unibus/cluster.env")
+    assert "magnus: the cluster lacks quorum without it" in operator.refused_deploy("--yes")
+    operator.start("homer")
+    operator.posture_gets(0)
+    assert "HUMAN  magnus: send its files cluster.env" in operator.deploys("--yes").stdout

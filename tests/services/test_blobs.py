@@ -55,7 +55,7 @@ def clock(tmp_path: Path) -> Clock:
 @asynccontextmanager
 async def _opened(node: Node, clock: Clock, path: Path) -> AsyncIterator[Blobs]:
     blobs = Blobs(node.books, node.gate, await FileBlobs.open(path / "blobs"), node.audit, clock, LIMITS)
-    await blobs.load()
+    await blobs.recount()
     yield blobs
 
 

@@ -118,8 +118,9 @@ async def test_what_was_claimed_through_one_node_orders_what_another_reads(store
         assert last.position == position
 
 
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
 async def test_nothing_acknowledged_is_lost_with_the_leader(
-    servers: list[Server], bucket: str, stores: list[KvStore]
+    servers: list[Server], bucket: str, stores: list[KvStore], fault: signal.Signals
 ) -> None:
     enough = asyncio.Event()
     dead = await leader(servers, bucket)
@@ -128,7 +129,7 @@ async def test_nothing_acknowledged_is_lost_with_the_leader(
         for store, server in zip(stores, servers, strict=True)
     ]
     await asyncio.sleep(0.3)
-    dead.send(signal.SIGKILL)
+    dead.send(fault)
     survivor = stores[(servers.index(dead) + 1) % 3]
     more = asyncio.Event()
     after = await survivor.last("log")
@@ -136,7 +137,10 @@ async def test_nothing_acknowledged_is_lost_with_the_leader(
     survivor.heard(lambda _log, position: more.set() if position > after.position + 20 else None)
     async with asyncio.timeout(WAIT):
         await more.wait()
-    dead.start()
+    if fault == signal.SIGKILL:
+        dead.start()
+    else:
+        dead.send(signal.SIGCONT)  # it still takes itself for the leader
     async with asyncio.timeout(WAIT):
         await stores[servers.index(dead)].wait_current()
     enough.set()

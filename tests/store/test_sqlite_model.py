@@ -29,6 +29,7 @@ class AgainstModel(RuleBasedStateMachine):
         self.log_entries: dict[str, list[Append]] = {}
         self.mark_values: dict[str, bytes] = {}
         self.claimed: dict[str, int] = {}
+        self.forgotten_before = -1
 
     def open(self) -> SqliteStore:
         return self.runner.run(SqliteStore.open(Path(self.directory.name) / "store.db"))
@@ -64,11 +65,14 @@ class AgainstModel(RuleBasedStateMachine):
 
     @rule(name=NAMES, expires_at=st.integers(0, 5))
     def claim(self, name: str, expires_at: int) -> None:
-        assert self.runner.run(self.store.claim(name, expires_at)) is (name not in self.claimed)
-        self.claimed.setdefault(name, expires_at)
+        free = name not in self.claimed and expires_at >= self.forgotten_before
+        assert self.runner.run(self.store.claim(name, expires_at)) is free
+        if free:
+            self.claimed[name] = expires_at
 
     @rule(now=st.integers(0, 6))
     def forget(self, now: int) -> None:
+        self.forgotten_before = max(now, self.forgotten_before)
         expired = [name for name, expires_at in self.claimed.items() if expires_at < now]
         assert self.runner.run(self.store.forget_claims(now)) == len(expired)
         for name in expired:

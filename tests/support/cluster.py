@@ -110,6 +110,7 @@ class Cluster:
         prepare(base, places, now=time.time(), random=os.urandom)
         self.base, self.ca = base, authority(base)
         self.nodes = [ClusterNode(base, places, place) for place in places]
+        self.spent = ""
 
     def __getitem__(self, name: str) -> ClusterNode:
         return next(node for node in self.nodes if node.name == name)
@@ -192,7 +193,8 @@ class Cluster:
 def free_places(count: int = 3) -> list[LocalNode]:
     """Nodes on ports of this machine that nobody listens on now."""
     ports = free_ports(3 * count)
-    return [LocalNode(f"n{number + 1}", *ports[3 * number : 3 * number + 3]) for number in range(count)]
+    triples = zip(ports[:count], ports[count : 2 * count], ports[2 * count :], strict=True)
+    return [LocalNode(f"n{number}", http, nats, route) for number, (http, nats, route) in enumerate(triples, 1)]
 
 
 @asynccontextmanager

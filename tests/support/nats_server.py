@@ -59,11 +59,23 @@ class NatsServer:
         assert self._process is not None
         self._process.send_signal(number)
 
+    async def freeze(self) -> None:
+        """Stop it, and return when none of its threads runs any more: until then it still answers."""
+        self.send(signal.SIGSTOP)
+        async with asyncio.timeout(WAIT):
+            while not _is_frozen(self.pid):  # noqa: ASYNC110 - another process's doing, which sends no event
+                await asyncio.sleep(0.005)
+
     async def kill(self) -> None:
         """`kill -9`, if it still runs."""
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
+
+
+def _is_frozen(pid: int) -> bool:
+    states = ((task / "stat").read_text().rpartition(") ")[2][0] for task in Path(f"/proc/{pid}/task").iterdir())
+    return all(state == "T" for state in states)
 
 
 @asynccontextmanager

@@ -22,13 +22,17 @@ _POLL = 0.01
 
 
 class Child:
-    """A running nats-server. `trouble` is what it said it cannot live with, `failed_write` why it stores no more."""
+    """A running nats-server. `trouble` is what it said it cannot live with, `failed_write` why it stores no more.
+
+    `name_taken` is whether another server that calls itself the same has come to its routes.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process, log: FilteringBoundLogger) -> None:
         self._process = process
         self._log = log
         self.trouble = ""
         self.failed_write = ""
+        self.name_taken = False
         self._draining = False
         self.ended: asyncio.Task[str] = asyncio.create_task(self._listen(), name="nats-server output")
 
@@ -120,5 +124,6 @@ class Child:
         if level == "FTL" and (known or not self.trouble):
             self.trouble = text[:500]
         self.failed_write = self.failed_write or failed_write(text)
+        self.name_taken = self.name_taken or text.endswith("Router connection closed: Duplicate Server Name")
         # What a client did wrong is an ERR line too, so nothing of the server's is more than a warning here.
         (self._log.warning if level in {"WRN", "ERR", "FTL"} else self._log.debug)("nats-server", line=text)

@@ -77,6 +77,11 @@ class ClusterWatch:
         if not self.reason and alive != self._swept and (self._sweeping is None or self._sweeping.done()):
             self._sweeping = asyncio.create_task(self._sweep(alive, routes.leader), name="deliveries sweep")
 
+    @property
+    def served(self) -> bool:
+        """Whether the cluster has ever served since this server's start."""
+        return self._made
+
     async def close(self) -> None:
         """Stop ending deliveries."""
         if self._sweeping is not None:

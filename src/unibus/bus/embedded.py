@@ -62,6 +62,10 @@ class Embedded:
         self._child = await Child.start(self._binary, path, self._log, options.descriptors)
         self._child.ended.add_done_callback(lambda ended: over(ended.result()))
 
+    def name_taken(self) -> bool:
+        """Whether it has met another of its name."""
+        return self._child is not None and self._child.name_taken
+
     async def digest(self) -> str | None:
         """What nats-server itself calls the configuration that was written for it."""
         return await self._digest if self._digest is not None else None

@@ -60,6 +60,10 @@ class ExternalServer:
         """Nothing to start."""
         self._over = over
 
+    def name_taken(self) -> bool:
+        """Its name is its owner's affair."""
+        return False
+
     async def digest(self) -> None:
         """Nobody gave it its configuration."""
 

@@ -31,7 +31,7 @@ from unibus.bus.posture import Posture, read_posture
 from unibus.bus.registry import Registry
 from unibus.bus.server import Reached, Server
 from unibus.bus.tap import tap
-from unibus.errors import BusUnavailable
+from unibus.errors import BusUnavailable, StartRefused
 from unibus.services.ports import BusPolicy, Decided, StreamState
 
 READY_WITHIN = 120.0
@@ -68,6 +68,7 @@ class Life:
         self._links: Links | None = None
         self.deliveries: Deliveries | None = None
         self.registry = Registry()
+        self.refusal: StartRefused | None = None
         self._left = asyncio.Event()
         self._name = ""
         self._reached: Reached | None = None
@@ -261,6 +262,11 @@ class Life:
                 self.posture = await read_posture(links, self._name)
                 await self.cluster.look(self.posture)
             self._check_store()
+            # The one that was there first goes on. Two of one name would vote as one.
+            if self._server.name_taken() and not self.cluster.served:
+                raise StartRefused(
+                    f"the cluster has a node called {self._name} already: choose another name with --node-name"
+                )
             await asyncio.sleep(cluster_watch.EVERY)
 
     def _check_store(self) -> None:
@@ -269,6 +275,7 @@ class Life:
 
     def _check_ended(self, check: asyncio.Task[None]) -> None:
         if not check.cancelled() and (error := check.exception()) is not None:
+            self.refusal = error if isinstance(error, StartRefused) else None
             self._fail(f"the check of nats-server failed: {error}")
 
     async def _came_or_went(self, message: Msg) -> None:

@@ -217,6 +217,8 @@ class BusPlane:
                 self._reason = await asyncio.shield(life.over)
                 self._log.error("nats-server is down", reason=self._reason)
                 await life.end()
+                if life.refusal is not None:
+                    raise life.refusal
             backoff = backoff.after(time.monotonic() - began)
             await asyncio.sleep(backoff.wait(self._jitter()))
             began = time.monotonic()

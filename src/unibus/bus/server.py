@@ -42,6 +42,9 @@ class Server(Protocol):
         Raises BusUnavailable, and StartRefused where only a person can help.
         """
 
+    def name_taken(self) -> bool:
+        """Whether another server of its cluster has its name."""
+
     async def digest(self) -> str | None:
         """The digest of the configuration that it was given, None where only `vet` can say whether that is right."""
 

@@ -67,6 +67,8 @@ def deploy(
     cluster, ssh = read_cluster(base), remote.Ssh(ssh_config)
     _check_names(only, cluster)
     warn(cluster.warnings)
+    for node in cluster.nodes:
+        remote.files(base, node)  # what was not made yet is told before the bundle takes its time
     _build(base, checkout)
     with holding(base, base / layout.SECRETS):
         here = remote.local(base, cluster)

@@ -32,6 +32,7 @@ from unibus.crypto.invites import InviteToken
 from unibus.crypto.nkeys import SigningKey
 from unibus.errors import (
     HeadConflict,
+    InvalidInput,
     NotAUser,
     NotFound,
     TlsDowngraded,

@@ -107,8 +107,9 @@ def _unwell(cluster: Cluster, health: Mapping[str, NodeHealth], done: Collection
     """Why no running node may be taken down now, or ""."""
     if new_secret and len(done) < cluster.majority:
         return ""  # nobody can be well who speaks to a minority
-    for name in done if new_secret else (node.name for node in cluster.nodes):
+    apart = new_secret and len(done) < len(cluster.nodes)  # who has the new secret misses the others until the end
+    for name in done if apart else (node.name for node in cluster.nodes):
         found = health.get(name, NodeHealth())
-        if not (found.ok and found.quorum):
+        if not found.quorum or not (found.ok or apart):
             return f"{name} is not well yet: {'; '.join(found.reasons) or 'no reason given'}"
     return ""

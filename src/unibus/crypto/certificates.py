@@ -120,7 +120,7 @@ def check_route(chain: bytes, authorities: bytes) -> None:
 
 
 def share_trust(authorities: bytes, others: bytes) -> bool:
-    """Whether one of `authorities` has the key of a certificate in `others`, or has signed one, whatever their names."""
+    """Whether one of `authorities` has the key of a certificate in `others`, or has signed one, whatever the names."""
     keys = [found.public_key() for found in _certificates(authorities)]
     shown = {_public(key) for key in keys}
     return any(

@@ -3,7 +3,6 @@
 Must never put a secret into an error, a warning or a repr.
 """
 
-import ipaddress
 import math
 import re
 import string
@@ -15,6 +14,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import click
 from click.core import ParameterSource
 
+from unibus.daemon.addresses import is_loopback
 from unibus.daemon.memory_files import read_file
 from unibus.daemon.route_tls import RouteTlsFiles
 from unibus.errors import StartRefused
@@ -164,16 +164,6 @@ def is_own(place: tuple[str, int], bind: tuple[str, int]) -> bool:
     (host, port), (own, own_port) = place, bind
     any_address = own in {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
     return port == own_port and (host == own or (is_loopback(host) and (any_address or is_loopback(own))))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` never leaves this machine (RFC 6761, section 6.3, for the name)."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _refuse_weak(*, node: str, bus_auth: str, store: str, external: bool) -> None:

@@ -26,7 +26,7 @@ from unibus.store.sqlite import SqliteStore
 
 _ALONE = Path(MESSAGES) / "jetstream" / "CORE" / "streams" / "KV_unibus"
 """Where a nats-server keeps a bucket that it made while it was in no cluster."""
-_TOGETHER = Path(MESSAGES) / "jetstream" / "$SYS" / "_js_" / "_meta_"
+_TOGETHER = Path(MESSAGES) / "jetstream" / "SYS" / "_js_" / "_meta_"
 """Where it keeps what the servers of a cluster have agreed on."""
 
 

@@ -6,6 +6,7 @@ node and let in by the next. Must never put a secret, or the name of a user, int
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -28,7 +29,10 @@ class Rules(BaseModel):
 
 
 class Beat(BaseModel):
-    """One node's sign of life. `instance` is random and new at each start; `url` is where clients reach the node."""
+    """One node's sign of life. `instance` is random and new at each start; `url` is where clients reach the node.
+
+    `now` is the node's own clock, in Unix seconds.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -37,6 +41,7 @@ class Beat(BaseModel):
     rules: Rules
     url: str | None = None
     draining: bool = False
+    now: float = 0.0
 
     def encoded(self) -> bytes:
         """As it is told."""
@@ -45,11 +50,15 @@ class Beat(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A node as it was last heard: how many seconds ago by the cluster's own clock, and what it said, if understood."""
+    """A node as it was last heard: how many seconds ago by the cluster's own clock, and what it said, if understood.
+
+    `ahead` is by how many seconds its clock went before the cluster's then.
+    """
 
     name: str
     ago: float
     beat: Beat | None
+    ahead: float = 0.0
 
     @property
     def alive(self) -> bool:
@@ -59,7 +68,20 @@ class Heard:
 
 def hear(told: Mapping[str, tuple[bytes, float]], now: float) -> list[Heard]:
     """The nodes in `told` (what each said, and when), sorted; `now` is by the same clock, in seconds."""
-    return [Heard(name, max(0.0, now - at), _read(value)) for name, (value, at) in sorted(told.items())]
+    found = []
+    for name, (value, at) in sorted(told.items()):
+        beat = _read(value)
+        found.append(Heard(name, max(0.0, now - at), beat, beat.now - at if beat else 0.0))
+    return found
+
+
+def clock_off(heard: Sequence[Heard], own: str) -> float:
+    """By how many seconds this node's clock goes before the usual one of those alive; negative if it is behind.
+
+    Of an even number of clocks the usual one is between the two in the middle, so that of two nodes neither is right.
+    """
+    clocks = {node.name: node.ahead for node in heard if node.alive and node.beat is not None}
+    return clocks[own] - median(clocks.values()) if own in clocks else 0.0
 
 
 def namesake(heard: Sequence[Heard], own: str, instance: str) -> str | None:

@@ -7,13 +7,15 @@ only does not see.
 
 import asyncio
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from structlog.stdlib import BoundLogger
 
 from unibus import __version__
-from unibus.daemon.fellows import Beat, Heard, Rules, disagreement, hear, namesake, shown, urls
+from unibus.crypto.httpsig import WINDOW
+from unibus.daemon.fellows import Beat, Heard, Rules, clock_off, disagreement, hear, namesake, shown, urls
 from unibus.daemon.options import Options
 from unibus.errors import StartRefused, StorageUnavailable
 from unibus.store.kv import KvStore
@@ -22,6 +24,8 @@ LISTEN = 2.5
 """Seconds in which another node of this name would have spoken twice."""
 LOOKS = 20
 """How often one looks meanwhile: each of two that bear a name speaks over the other's last word within a second."""
+CLOCK_SECONDS = 5.0
+"""From here on `/healthz` tells of a clock that is off."""
 AGAIN = 1.0
 """Seconds until what failed is tried again."""
 
@@ -46,7 +50,12 @@ class Joining:
     def beat(self) -> bytes:
         """This node's sign of life."""
         beat = Beat(
-            instance=self._instance, version=__version__, rules=self._rules, url=self._url, draining=self.draining
+            instance=self._instance,
+            version=__version__,
+            rules=self._rules,
+            url=self._url,
+            draining=self.draining,
+            now=time.time(),
         )
         return beat.encoded()
 
@@ -71,12 +80,20 @@ class Joining:
             else:
                 self.joined = True
 
+    def check_clock(self, kv: KvStore) -> None:
+        """Raise StorageUnavailable while this node's clock is so far off that a spent nonce could be fresh to it."""
+        off = clock_off(self.heard(kv), self._name)
+        if abs(off) > WINDOW:
+            raise StorageUnavailable(f"this node's clock is {_off(off)}: ask another one")
+
     def status(self, kv: KvStore) -> dict[str, Any]:
         """What `/healthz` shows of the other nodes, with what is wrong about them in `reasons`."""
         heard = self.heard(kv)
         reasons = [f"node {node.name} was last heard {node.ago:.0f} s ago" for node in heard if not node.alive]
         if (reason := self._objection(heard)) is not None:
             reasons.append(reason)
+        if abs(off := clock_off(heard, self._name)) > CLOCK_SECONDS:
+            reasons.append(f"this node's clock is {_off(off)}: set it right")
         if not self.joined and not reasons:
             reasons.append("this node has not joined the others yet")
         if self.draining:
@@ -89,3 +106,7 @@ class Joining:
     def urls(self, kv: KvStore) -> list[str]:
         """Where clients reach the nodes that stay."""
         return urls(self.heard(kv))
+
+
+def _off(seconds: float) -> str:
+    return f"{abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} the other nodes'"

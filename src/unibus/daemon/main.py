@@ -28,7 +28,7 @@ log = structlog.stdlib.get_logger("unibus.node")
 
 SWITCH_SECONDS = 0.0005
 """How long the event loop may keep a thread waiting that has something to do. Commits are made in a thread, which asks
-for the interpreter at every step of SQLite's: with Python's 5 ms a busy loop nearly doubled the time of signed requests.
+for the interpreter at every step of SQLite's: with Python's 5 ms a busy loop nearly doubled the time of a request.
 """
 
 

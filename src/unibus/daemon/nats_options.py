@@ -3,7 +3,6 @@
 A flag for an own server beside one of somebody else's is refused, never ignored.
 """
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from unibus.daemon.addresses import is_loopback
 from unibus.errors import InvalidInput, StartRefused
 from unibus.model.sizes import parse_size
 
@@ -32,7 +32,7 @@ class NatsUrl:
     @property
     def local(self) -> bool:
         """Whether it is on this machine, so that what is sent there passes no wire."""
-        return _is_loopback(self.host)
+        return is_loopback(self.host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +80,6 @@ def nats_limits(connections: int, store: str | None) -> NatsLimits:
     if size < LEAST_STORE:
         raise StartRefused(f"--nats-max-store takes at least {LEAST_STORE >> 20}M")
     return NatsLimits(connections, size)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":  # which never leaves the machine (RFC 6761, section 6.3)
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 FLAGS = (

@@ -37,7 +37,7 @@ from unibus.services.gate import Gate
 from unibus.services.membership import Membership
 from unibus.services.reading import Reading
 from unibus.services.restores import floor
-from unibus.services.upkeep import drop_old_messages, forget_claims, measure, sweep_blobs, watch_loop
+from unibus.services.upkeep import drop_old_messages, forget_claims, measure, recount_blobs, sweep_blobs, watch_loop
 from unibus.store.kv import KvStore
 from unibus.store.port import Store
 
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from nats.aio.client import Client
 
 log = structlog.get_logger("unibus.node")
+
+DRAINING = 1.5
+"""Seconds that a node of a cluster serves on after it was told to end: each second it gives the others a sign."""
 
 
 class Node:
@@ -109,7 +112,7 @@ class Node:
             parts = Parts(
                 options=options,
                 books=self.books,
-                claims=Claims(self.store, self.books),
+                claims=Claims(self.store, self.books, self._check_clock),
                 gate=gate,
                 reading=Reading(self.books, self.store, gate),
                 membership=membership,
@@ -119,6 +122,8 @@ class Node:
                 metrics=self.metrics,
                 look=self.health,
                 nats=lambda: nats_place(options, self.bus.client_port, self.bus.websocket_port),
+                nodes=self._urls,
+                draining=lambda: self._joining.draining,
                 certificates=self._certificates,
                 log=log,
             )
@@ -166,7 +171,7 @@ class Node:
         """Read what the store has. Users are let in as soon as the books are loaded, so those come last."""
         self.books.restored = await floor(self.store)
         await self.audit.open()
-        await self.blobs.load()
+        await self.blobs.recount()
         await self.books.load()
         if self.founded:
             self.data_dir.spend_token()
@@ -178,6 +183,7 @@ class Node:
         kv.heard(following.heard)
         kv.heard(self._heard)
         self._own(asyncio.create_task(following.run(), name="following"))
+        self._own(asyncio.create_task(recount_blobs(self.blobs), name="blobs count"))
         if self._engine.link is not None:
             self._own(asyncio.create_task(self._engine.link.run(), name="blob link"))
         joining = asyncio.create_task(self._joining.join(kv, self._take_up), name="joining")
@@ -201,15 +207,18 @@ class Node:
             "loop watch": watch_loop(self.metrics.loop_lag.set),
             "measure": measure(self.store, self.blobs, lambda name, value: held[name].set(value)),
             "claims upkeep": forget_claims(self.store, time.time),
-            "blobs upkeep": sweep_blobs(self.blobs),
-            "retention upkeep": drop_old_messages(self.store, self.bus),
+            "blobs upkeep": sweep_blobs(self.store, self.blobs, time.time),
+            "retention upkeep": drop_old_messages(self.store, self.bus, time.time),
         }.items():
             self._own(asyncio.create_task(work, name=name))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stack.aclose()
+        try:
+            await self._drain()
+        finally:
+            await self._stack.aclose()
         if not self.failed.done():
             self.failed.cancel()
 
@@ -230,9 +239,21 @@ class Node:
         if self._routes is not None:
             await self._routes.renew(self.bus.renew_certificate)
 
-    def drain(self) -> None:
-        """Tell everybody that this node is about to end: `/healthz`, the other nodes, and who asks where they are."""
-        self._joining.draining = True
+    def _check_clock(self) -> None:
+        if self._engine.kv is not None:
+            self._joining.check_clock(self._engine.kv)
+
+    def _urls(self) -> list[str]:
+        return self._joining.urls(self._engine.kv) if self._engine.kv is not None else []
+
+    async def _drain(self) -> None:
+        """Tell everybody that this node is about to end, and serve on until they have heard it.
+
+        `/healthz` says so, the other nodes name it no more, and answers end the connections that they come on.
+        """
+        if self._options.cluster is not None and not self.failed.done():
+            self._joining.draining = True
+            await asyncio.sleep(DRAINING)
 
     def _decided(self, user: str, host: str, error: UnibusError | None) -> None:
         self.metrics.bus_decided(error.code if error else "ok")

@@ -107,6 +107,6 @@ class RouteCertificates:
                 raise StartRefused(f"{flag} {path}: {error.message}") from error
             if shared:
                 raise StartRefused(
-                    f"--route-tls-ca {self._files.authorities} has the key behind {flag} {path}, so that certificates of "
-                    "clients or servers would open routes: make an authority with a key of its own for the routes"
+                    f"--route-tls-ca {self._files.authorities} has the key behind {flag} {path}, so that "
+                    "certificates of others would open routes: make an authority with a key of its own for routes"
                 )

@@ -28,7 +28,7 @@ from unibus.http.limiting import Limiter
 from unibus.http.metrics import Metrics
 from unibus.http.operations import Operation
 from unibus.http.problems import problem_middleware
-from unibus.http.routing import route
+from unibus.http.routing import closing, route
 from unibus.http.site import Site
 from unibus.services.audit import Audit
 from unibus.services.backups import Backups
@@ -42,7 +42,9 @@ from unibus.services.reading import Reading
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the operations call. `look` gathers the health, `nats` tells where the data plane listens now."""
+    """What the operations call. `look` gathers the health, `nats` tells where the data plane listens now, `nodes` where
+    clients reach all nodes; while this one is `draining`, each of its connections ends with its next answer.
+    """
 
     options: Options
     books: Books
@@ -56,6 +58,8 @@ class Parts:
     metrics: Metrics
     look: Callable[[], Awaitable[dict[str, Any]]]
     nats: Callable[[], NatsPlace]
+    nodes: Callable[[], list[str]]
+    draining: Callable[[], bool]
     certificates: Certificates | None
     log: BoundLogger
 
@@ -66,7 +70,13 @@ async def serve(parts: Parts, stack: AsyncExitStack) -> int:
     limiter = Limiter(limits, time.monotonic)
     problems = problem_middleware(parts.log, lambda: secrets.token_hex(8))
     app = web.Application(
-        middlewares=[problems, parts.metrics.middleware(), audit_middleware(parts.audit), limiter.middleware()]
+        middlewares=[
+            closing(parts.draining),
+            problems,
+            parts.metrics.middleware(),
+            audit_middleware(parts.audit),
+            limiter.middleware(),
+        ]
     )
     operations = described(_operations(parts, limiter), __version__)
     app.add_routes(route(operation, limits.request_seconds) for operation in operations)
@@ -113,6 +123,7 @@ def _operations(parts: Parts, limiter: Limiter) -> list[Operation]:
         time.time,
         limits,
         pace_append=limiter.pace_append,
+        nodes=parts.nodes,
     )
     return [
         *health_operations(parts.look),

@@ -109,7 +109,7 @@ class Api:
     """The handlers, over the services they call.
 
     `authenticator` knows users, `invited` knows invites; `nats` tells where the data plane listens now; `clock` gives
-    Unix time; `pace_append` raises RateLimited when a user appends too often.
+    Unix time; `pace_append` raises RateLimited when a user appends too often; `nodes` gives the URLs of all nodes.
     """
 
     def __init__(
@@ -124,7 +124,9 @@ class Api:
         limits: Limits | None = None,
         *,
         pace_append: Callable[[str], None] = lambda _: None,
+        nodes: Callable[[], list[str]] = list,
     ) -> None:
+        self._nodes = nodes
         self._pace_append = pace_append
         self._limits = limits or Limits()
         self._authenticator = authenticator
@@ -221,6 +223,7 @@ class Api:
                 nats_port=nats.port,
                 nats_tls=nats.tls,
                 nats_ws_port=nats.ws_port,
+                nodes=self._nodes(),
             )
         )
 

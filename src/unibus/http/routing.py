@@ -1,9 +1,11 @@
-"""From operations to routes: each handler within its time, and with tags where they were declared."""
+"""From operations to routes: each handler within its time, with tags where they were declared; and a node that ends."""
 
 import asyncio
+from collections.abc import Callable
 from functools import wraps
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
 
 from unibus.errors import AnswerTimeout
 from unibus.http.caching import conditional
@@ -17,6 +19,19 @@ def route(operation: Operation, seconds: float) -> web.RouteDef:
     return web.RouteDef(
         operation.method, operation.path, conditional(handler) if operation.tagged else handler, options
     )
+
+
+def closing(draining: Callable[[], bool]) -> Middleware:
+    """While `draining`, each connection ends with its next answer: whoever asked goes to another node by then."""
+
+    @web.middleware
+    async def close(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        if draining():
+            response.force_close()
+        return response
+
+    return close
 
 
 def _within(seconds: float, handler: Handler) -> Handler:

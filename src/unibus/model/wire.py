@@ -27,7 +27,8 @@ class BusView(Strict):
     """What anybody may know of a bus: its id and first record (null before there is one), and where its NATS plane is.
 
     `nats_port` is on the same host as the control plane unless `nats_host` says otherwise; `nats_tls` says whether
-    it, and the WebSocket listener on `nats_ws_port` if there is one, speak TLS.
+    it, and the WebSocket listener on `nats_ws_port` if there is one, speak TLS. `nodes` are URLs of the nodes that
+    serve this bus, as far as they are told where clients reach them; none on a node that is alone.
     """
 
     bus: Digest | None
@@ -36,6 +37,7 @@ class BusView(Strict):
     nats_port: Annotated[int, Field(ge=1, le=65535)]
     nats_tls: bool
     nats_ws_port: Annotated[int, Field(ge=1, le=65535)] | None
+    nodes: list[Annotated[str, Field(max_length=256)]] = Field(default_factory=list, max_length=16)
 
 
 class FoundRequest(Strict):

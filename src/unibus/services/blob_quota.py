@@ -31,6 +31,10 @@ class Ledger:
         self._by_owner: Counter[str] = Counter()
         self.total = 0
 
+    def places(self) -> set[Place]:
+        """What is counted."""
+        return set(self._sizes)
+
     def note(self, place: Place, size: int) -> None:
         """Count what is there, whether allowed or not."""
         self.release(place)

@@ -25,7 +25,7 @@ log = structlog.stdlib.get_logger("unibus.blobs")
 
 
 class Blobs:
-    """The blobs of all rooms. `clock` gives Unix seconds; `load` once before use."""
+    """The blobs of all rooms. `clock` gives Unix seconds; `recount` once before use."""
 
     def __init__(
         self,
@@ -48,13 +48,15 @@ class Blobs:
         """What all blobs and uploads count together."""
         return self._ledger.total
 
-    async def load(self) -> None:
-        """Count what is there. Raises StorageUnavailable."""
+    async def recount(self) -> None:
+        """Count what is there: at the start, and where other nodes store too, again. Raises StorageUnavailable."""
+        known = self._ledger.places()
         uploads, held = await self._store.survey()
-        for upload in uploads:
-            self._ledger.note(upload.place, upload.size)
-        for blob in held:
-            self._ledger.note(blob.place, blob.size)
+        there = {upload.place: upload.size for upload in uploads} | {blob.place: blob.size for blob in held}
+        for place in known - there.keys():
+            self._ledger.release(place)
+        for place, size in there.items():
+            self._ledger.note(place, size)
 
     async def begin(self, actor: str, room: str, blob: str, size: int) -> Upload | Held:
         """Begin an upload of `size` sealed bytes or find it again; the blob, if it is there already.

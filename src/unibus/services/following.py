@@ -6,7 +6,7 @@ and the reducers judge it once more as it is read. Announcing is for the node th
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -73,14 +73,19 @@ class Following:
 
 
 class Claims:
-    """Claims of the store. Whatever is decided after one is decided on a directory that is no older than the claim."""
+    """Claims of the store. Whatever is decided after one is decided on a directory that is no older than the claim.
 
-    def __init__(self, store: Store, books: Books) -> None:
+    `check_clock` raises StorageUnavailable while this node cannot tell what is fresh.
+    """
+
+    def __init__(self, store: Store, books: Books, check_clock: Callable[[], None] = lambda: None) -> None:
         self._store = store
         self._books = books
+        self._check_clock = check_clock
 
     async def claim(self, name: str, expires_at: int) -> bool:
         """See `Store.claim`."""
+        self._check_clock()
         claimed = await self._store.claim(name, expires_at)
         await self._books.refresh()
         return claimed

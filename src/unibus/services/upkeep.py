@@ -30,22 +30,41 @@ async def forget_claims(store: Store, clock: Callable[[], float]) -> None:
             log.warning("expired nonces not dropped", reason=error.message)
 
 
-async def sweep_blobs(blobs: Blobs) -> None:
+async def _is_ours(store: Store, what: str, every: float, clock: Callable[[], float]) -> bool:
+    """Whether this node is the one that does `what` now. Whoever claims the present span of `every` seconds is."""
+    span = int(clock() // every)
+    return await store.claim(f"upkeep/{what}/{span}", int((span + 2) * every))
+
+
+async def sweep_blobs(store: Store, blobs: Blobs, clock: Callable[[], float]) -> None:
     """Drop stale uploads and blobs that nothing refers to: at once, then every hour, without end."""
     while True:
         try:
-            await blobs.sweep()
+            if await _is_ours(store, "blobs", SWEEP_EVERY, clock):
+                await blobs.sweep()
         except StorageUnavailable as error:
             log.warning("blobs not swept", reason=error.message)
         await asyncio.sleep(SWEEP_EVERY)
 
 
-async def drop_old_messages(store: Store, effects: BusEffects) -> None:
+async def recount_blobs(blobs: Blobs) -> None:
+    """Count what other nodes have stored and deleted, once a minute, without end: quotas are the bus's."""
+    while True:
+        await asyncio.sleep(EVERY)
+        try:
+            await blobs.recount()
+        except StorageUnavailable as error:
+            log.warning("blobs not counted", reason=error.message)
+
+
+async def drop_old_messages(store: Store, effects: BusEffects, clock: Callable[[], float]) -> None:
     """Have the bus drop what rooms with a retention no longer keep, once a minute, without end."""
     while True:
         await asyncio.sleep(EVERY)
         after = ""
         try:
+            if not await _is_ours(store, "messages", EVERY, clock):
+                continue
             while page := await store.marks(retention_mark(), after, PAGE):
                 for after, kept in page:
                     limits = RoomRetention.model_validate_json(kept)

@@ -20,7 +20,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unibus.errors import StorageUnavailable
 from unibus.store.kv_bucket import WITHIN, Bucket
-from unibus.store.kv_entry import TAG_BYTES, claim_key, log_key, pack, part_key
+from unibus.store.kv_entry import TAG_BYTES, Stored, claim_key, log_key, pack, part_key
 from unibus.store.kv_follower import Applied, NodeBeat
 from unibus.store.kv_node import Dial, KvNode
 from unibus.store.kv_posture import describe
@@ -28,6 +28,7 @@ from unibus.store.kv_replica import open_replica
 from unibus.store.port import Append, Counts, Entry, PositionTaken
 from unibus.store.sqlite import to_add
 from unibus.store.sqlite_errors import CLOSED
+from unibus.store.sqlite_plan import Add
 
 LEASE = 5.0
 MARGIN = 600
@@ -132,8 +133,7 @@ class KvStore:
 
     async def append(self, change: Append) -> None:
         """See `Store.append`."""
-        log_key(change.log, 1), to_add(change)
-        await self._finish(self._append(change))
+        await self._finish(self._append(to_add(change), log_key(change.log, change.position)))
 
     async def last(self, log: str) -> Entry | None:
         """See `Store.last`."""
@@ -197,11 +197,13 @@ class KvStore:
             await asyncio.wait(self._begun)
         await self._node.close()
 
-    async def _append(self, change: Append) -> None:
-        log, position = change.log, change.position
-        place = (log, position)
+    async def _append(self, add: Add, key: str) -> None:
+        log, position = place = (add.label, add.position)
         # One at a time in each log: the next place is known only when the one before it is filled.
-        async with self._turns.setdefault(log, asyncio.Lock()):
+        turn = self._turns.setdefault(log, asyncio.Lock())
+        async with _told("others write to this log and the cluster is slow: try again"):
+            await turn.acquire()
+        try:
             filled = self._awaited[place] = asyncio.get_running_loop().create_future()
             try:
                 length = await self._node.replica.length(log)
@@ -211,23 +213,24 @@ class KvStore:
                 if position != length + 1:
                     raise PositionTaken(log, length)
                 tag = self._random(TAG_BYTES)
-                if await self._fill(change, tag, filled) != tag:
+                if await self._fill(key, pack(add, tag), tag, filled) != tag:
                     raise PositionTaken(log, await self._node.replica.length(log))
             finally:
                 del self._awaited[place]
                 filled.cancel()
+        finally:
+            turn.release()
 
-    async def _fill(self, change: Append, tag: bytes, filled: "asyncio.Future[bytes]") -> bytes:
-        """The tag of who filled the place of `change`, after trying to with this one."""
+    async def _fill(self, key: str, entry: Stored, tag: bytes, filled: "asyncio.Future[bytes]") -> bytes:
+        """The tag of who filled the place `key`, after trying to with `entry`, which has this one."""
         bucket = self._node.bucket
-        entry = pack(to_add(change), tag)
         for number, part in enumerate(entry.parts):
             async with _told("the cluster did not take a large record in time: try again"):
                 await bucket.create(part_key(tag, number), part)
         winner = None
         async with _told(UNKNOWN):
             while winner is None:
-                winner = await self._try(bucket, log_key(change.log, change.position), entry.data, filled)
+                winner = await self._try(bucket, key, entry.data, filled)
         if entry.parts and winner != tag:
             with contextlib.suppress(StorageUnavailable, nats.errors.Error, OSError):
                 await bucket.purge(part_key(tag, "*"))
@@ -237,7 +240,8 @@ class KvStore:
         # The replica tells who filled the place, whatever becomes of the answer. Trying twice does no harm: a place is
         # filled once.
         began = self._node.began()
-        trying = asyncio.ensure_future(bucket.create(key, data))
+        trying = asyncio.create_task(bucket.create(key, data))
+        trying.add_done_callback(_look)
         try:
             waited: list[asyncio.Future[Any]] = [trying, filled]
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
@@ -284,13 +288,9 @@ class KvStore:
             raise
         task = asyncio.create_task(work)
         self._begun.add(task)
-        task.add_done_callback(self._settled)
+        task.add_done_callback(self._begun.discard)
+        task.add_done_callback(_look)
         return await asyncio.shield(task)
-
-    def _settled(self, task: "asyncio.Task[Any]") -> None:
-        self._begun.discard(task)
-        if not task.cancelled():
-            task.exception()  # its caller may be gone, and then nobody else asks
 
     async def _read(self, question: Callable[[], Awaitable[T]]) -> T:
         self._require_open()
@@ -316,6 +316,12 @@ class KvStore:
                 filled.set_result(tag)
             for callback in self._callbacks:
                 callback(append.log, append.position)
+
+
+def _look(task: "asyncio.Task[Any]") -> None:
+    # Who wanted to know may be gone, and an error that nobody looks at is reported as a fault of the program.
+    if not task.cancelled():
+        task.exception()
 
 
 @contextlib.asynccontextmanager

@@ -51,7 +51,10 @@ class PositionTaken(Exception):
 
 
 class Store(Protocol):
-    """Logs, attachments, marks and claims. All methods raise StorageUnavailable when the engine cannot serve."""
+    """Logs, attachments, marks and claims. All methods raise StorageUnavailable when the engine cannot serve.
+
+    A write that raises it may have been done all the same, unless it is NoQuorum.
+    """
 
     async def append(self, change: Append) -> None:
         """Add one entry if `change.position` is the log's length + 1, else raise PositionTaken and write nothing.
@@ -77,8 +80,9 @@ class Store(Protocol):
     async def claim(self, name: str, expires_at: int) -> bool:
         """Claim `name` until the Unix time `expires_at` (seconds). True once; False for every later attempt.
 
-        A restart does not forget. After `forget_claims` has dropped an expired claim it may be claimed again; an engine
-        may drop one by itself when it has been expired for some minutes.
+        A restart does not forget. False also for a time up to which claims were forgotten: on a clock that was set
+        back, what was claimed then must not be good again. After `forget_claims` has dropped an expired claim it may be
+        claimed again; an engine may drop one by itself when it has been expired for some minutes.
         """
 
     async def forget_claims(self, now: int) -> int:

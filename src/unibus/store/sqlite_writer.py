@@ -28,6 +28,12 @@ _ATTACHMENT = (
     "INSERT INTO attachments (log, name, position, value) VALUES ((SELECT id FROM logs WHERE name = ?), ?, ?, ?)"
 )
 _MARK = "INSERT INTO marks (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+_FORGET = "DELETE FROM claims WHERE expires_at < ? AND name != ?"
+_FORGOTTEN = b"\xff"
+"""In the place of a claim's name, which is UTF-8 and so never this: up to when claims have been forgotten."""
+_FORGOT = """INSERT INTO claims (name, expires_at) VALUES (?, ?)
+    ON CONFLICT (name) DO UPDATE SET expires_at = max(expires_at, excluded.expires_at)"""
+_FORGOTTEN_UP_TO = "coalesce((SELECT expires_at FROM claims WHERE name = ?), -9223372036854775808)"
 _PLACE = "REPLACE INTO following (id, stream, sequence, digest) VALUES (1, ?, ?, ?)"
 _LENGTHS = "SELECT name, (SELECT max(position) FROM entries WHERE log = logs.id) FROM logs WHERE name IN"
 
@@ -141,8 +147,10 @@ class Writer:
         return [next(answers[type(write)]) for write in writes]
 
     async def _forget(self, write: Forget) -> Answer:
-        async with self._db.execute("DELETE FROM claims WHERE expires_at < ?", (write.now,)) as cursor:
-            return cursor.rowcount
+        async with self._db.execute(_FORGET, (write.now, _FORGOTTEN)) as cursor:
+            dropped = cursor.rowcount
+        await self._db.execute_fetchall(_FORGOT, (_FORGOTTEN, write.now - 1))
+        return dropped
 
     async def _claim(self, claims: Sequence[Claim]) -> list[Answer]:
         if not claims:
@@ -150,8 +158,9 @@ class Writer:
         rows = ", ".join(["(?, ?)"] * len(claims))
         values = [value for claim in claims for value in (claim.name, claim.expires_at)]
         inserted = await self._db.execute_fetchall(
-            f"INSERT INTO claims (name, expires_at) VALUES {rows} ON CONFLICT DO NOTHING RETURNING name",  # noqa: S608 - only question marks are put in
-            values,
+            f"INSERT INTO claims (name, expires_at) SELECT * FROM (VALUES {rows}) WHERE column2 > {_FORGOTTEN_UP_TO} "  # noqa: S608 - only question marks are put in
+            "ON CONFLICT DO NOTHING RETURNING name",
+            [*values, _FORGOTTEN],
         )
         return share_out(claims, [name for (name,) in inserted])
 

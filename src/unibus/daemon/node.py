@@ -67,6 +67,8 @@ class Node:
 
     async def __aenter__(self) -> Self:
         options = self._options
+        for warning in options.cluster.warnings if options.cluster is not None else ():
+            log.warning(warning)
         async with AsyncExitStack() as stack:
             self._enter_certificates(stack)
             self.data_dir = stack.enter_context(DataDir(options.data_dir))

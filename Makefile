@@ -9,7 +9,7 @@ PACKAGES := tests/debian-packages.txt
 HOST_PACKAGES := tests/debian-packages-hosts.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-large test-faults test-deploy check format demo bench lock clean
+.PHONY: help run test test-large test-faults test-deploy check format demo demo-cluster bench lock clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -50,6 +50,9 @@ format: $(STAMP) ## rewrite what the formatter and the linter can mend
 
 demo: $(STAMP) ## the story: three people, one encrypted room, one removal
 	@$(BIN)/unibus demo
+
+demo-cluster: $(STAMP) ## the story of three nodes, one of which is killed
+	@$(BIN)/unibus cluster demo
 
 bench: $(STAMP) ## measured ratios, each beside its reference in one run
 	@$(BIN)/python -m bench

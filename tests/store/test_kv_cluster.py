@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -196,14 +196,19 @@ async def test_replicas_are_raised_in_place_under_load(servers: list[Server], bu
         config = (await jetstream(servers[0], f"STREAM.INFO.KV_{bucket}"))["config"]
         raised = await jetstream(servers[0], f"STREAM.UPDATE.KV_{bucket}", {**config, "num_replicas": 3})
         assert raised["config"]["num_replicas"] == 3
-        async with asyncio.timeout(WAIT):
-            while (await store.posture()).get("current_replicas") != 3:  # noqa: ASYNC110 - the cluster sends no event
-                await asyncio.sleep(0.05)
+        await all_current(store)
         async with node(servers[1], tmp_path / "second", bucket, replicas=1) as other:
             enough.set()
             values = await writing
             await other.sync()
             assert [entry.value for entry in await other.entries("log", 0, 100_000)] == values
-            posture = await other.posture()
-            assert (posture["replicas"], posture["current_replicas"], posture["ha"]) == (3, 3, True)
-            assert (posture["quorum"], posture["reasons"]) == (True, [])
+            posture = await all_current(other)
+            assert (posture["replicas"], posture["ha"], posture["quorum"], posture["reasons"]) == (3, True, True, [])
+
+
+async def all_current(store: KvStore) -> Mapping[str, object]:
+    """The posture, once all three replicas have everything."""
+    async with asyncio.timeout(WAIT):
+        while (posture := await store.posture()).get("current_replicas") != 3:  # noqa: ASYNC110 - no event is sent
+            await asyncio.sleep(0.05)
+    return posture

@@ -31,7 +31,8 @@ from unibus.bus.posture import Posture, read_posture
 from unibus.bus.registry import Registry
 from unibus.bus.server import Reached, Server
 from unibus.bus.tap import tap
-from unibus.errors import BusUnavailable, StartRefused
+from unibus.errors import BusUnavailable, RuleBroken, StartRefused
+from unibus.model.subjects import STREAM
 from unibus.services.ports import BusPolicy, Decided, StreamState
 
 READY_WITHIN = 120.0
@@ -126,6 +127,28 @@ class Life:
         if self._links is None:
             raise BusUnavailable("nats-server is not ready: try again")
         return await snapshot.save(self._links, path)
+
+    async def holds(self, state: StreamState) -> bool:
+        """See `services.ports.MessagesPlace`."""
+        if self._links is None:
+            raise BusUnavailable("nats-server is not ready: try again")
+        return await snapshot.held(self._links) == state
+
+    async def take_in(self, path: Path, state: StreamState) -> None:
+        """See `services.ports.MessagesPlace`."""
+        links, options = self._links, self._around.options
+        if links is None or self.hindrance:
+            raise BusUnavailable(self.hindrance or "nats-server is not ready: try again")
+        async with self._checking:  # a stream that is just being made would pass for one that is lost
+            found = await snapshot.held(links)
+            if found == state:
+                return
+            if found is not None and found.last:
+                raise RuleBroken("the bus has messages already: start it anew, with empty data directories")
+            if found is not None:
+                await links.jetstream(f"STREAM.DELETE.{STREAM}")
+            replicas = options.cluster.replicas if options.cluster is not None else 1
+            await snapshot.load(links, path, state, options.max_payload, replicas)
 
     async def renew(self) -> None:
         """Have the server take up the certificate that is in its file now, and return when it shows it.

@@ -192,6 +192,18 @@ class BusPlane:
             raise BusUnavailable(f"the messages cannot be copied now: {self._reason}")
         return await self._life.snapshot(path)
 
+    async def holds(self, state: StreamState) -> bool:
+        """See `services.ports.MessagesPlace`."""
+        if self._life is None:
+            raise BusUnavailable(f"the messages cannot be looked at now: {self._reason}")
+        return await self._life.holds(state)
+
+    async def take_in(self, path: Path, state: StreamState) -> None:
+        """See `services.ports.MessagesPlace`."""
+        if self._life is None:
+            raise BusUnavailable(f"the messages cannot be taken in now: {self._reason}")
+        await self._life.take_in(path, state)
+
     async def cut(self, user: str) -> None:
         """Cut `user` off; none of its connections and deliveries is alive when this returns."""
         if self._life is not None:

@@ -5,6 +5,7 @@ written.
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable
 from pathlib import Path
@@ -23,6 +24,9 @@ STALLED = 60.0
 """Seconds without the next chunk, or its acknowledgement, after which the server is taken for gone."""
 DIGESTED = 3600.0
 """Seconds that the server may take to make a stream of all it was sent."""
+SETTLED = 5.0
+"""Seconds within which a new stream shows all that is in it."""
+_LOOK = 0.1
 _WHOLE = (None, "204")
 """The status of the empty message that ends a snapshot, if all went well; any other tells why not."""
 T = TypeVar("T")
@@ -54,14 +58,14 @@ async def save(links: Links, path: Path) -> StreamState:
     return state
 
 
-async def load(links: Links, path: Path, state: StreamState, max_payload: int) -> None:
-    """Make the stream out of the file `path`.
+async def load(links: Links, path: Path, state: StreamState, max_payload: int, replicas: int = 1) -> None:
+    """Make the stream, of so many `replicas`, out of the file `path`.
 
     Its settings are ours, whatever the file says. Raises BackupInvalid when nats-server cannot read the file or finds
     something else in it than `state`, BusUnavailable.
     """
     request = {
-        "config": stream.wanted(max_payload),
+        "config": stream.wanted(max_payload, replicas),
         "state": {"messages": state.messages, "bytes": state.bytes, "first_seq": state.first, "last_seq": state.last},
     }
     begun = await links.jetstream(f"STREAM.RESTORE.{STREAM}", request)
@@ -74,9 +78,26 @@ async def load(links: Links, path: Path, state: StreamState, max_payload: int) -
         made = await _send(links, target, file)
     if "error" in made:
         raise BackupInvalid("nats-server cannot read its messages")
-    info = await links.jetstream(f"STREAM.INFO.{STREAM}")
-    if _state(info) != state:
+    if await _settled(links, state) != state:
         raise BackupInvalid("it holds other messages than its manifest says")
+
+
+async def held(links: Links) -> StreamState | None:
+    """What the stream holds, None if there is none. Raises BusUnavailable."""
+    info = await links.jetstream(f"STREAM.INFO.{STREAM}")
+    return None if info is None else _state(info)
+
+
+async def _settled(links: Links, state: StreamState) -> StreamState | None:
+    """What the stream holds once it is `state`, or after a while: a cluster chooses who leads it first."""
+    found = await held(links)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SETTLED):
+            while found != state:
+                await asyncio.sleep(_LOOK)
+                with contextlib.suppress(BusUnavailable):
+                    found = await held(links)
+    return found
 
 
 async def _send(links: Links, target: str, file: BinaryIO) -> dict[str, object]:

@@ -5,7 +5,9 @@ from pathlib import Path
 import click
 
 from unibus.cli.cluster_hosts import bundle, deploy, roll
+from unibus.cli.cluster_local import local
 from unibus.cli.cluster_make import certs, env, nodes
+from unibus.cli.demo_cluster import demo
 
 
 @click.group("cluster", short_help="make, deploy and roll a cluster of nodes")
@@ -19,9 +21,9 @@ from unibus.cli.cluster_make import certs, env, nodes
 )
 @click.pass_context
 def command(context: click.Context, base: Path) -> None:
-    """Make, deploy and roll a cluster of nodes, as cluster/nodes.env names them."""
+    """Make, deploy and roll a cluster of nodes, as cluster/nodes.env names them, or try one on this machine."""
     context.meta["unibus.cluster"] = base
 
 
-for part in (nodes, certs, env, bundle, deploy, roll):
+for part in (nodes, certs, env, bundle, deploy, roll, local, demo):
     command.add_command(part)

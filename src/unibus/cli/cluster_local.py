@@ -45,6 +45,7 @@ def local(shared: Shared, count: int, directory: Path | None, base_port: int) ->
 
     nodes = lay_out(count, base_port)
     if directory is not None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         run(_run(shared, directory.absolute(), nodes))
         return
     with tempfile.TemporaryDirectory(prefix="unibus-cluster-") as name:
@@ -58,7 +59,6 @@ async def _run(shared: Shared, base: Path, nodes: "tuple[LocalNode, ...]") -> No
     asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, asked.set)
-    base.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         made = await stack.enter_async_context(local_nodes(base, nodes))
         serving = asyncio.create_task(_serve(shared, made), name="local cluster")

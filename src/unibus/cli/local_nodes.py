@@ -1,7 +1,7 @@
 """The nodes of a cluster on this machine as processes of ours: started, asked how they are, killed, ended.
 
-Each is tied to this process by the kernel, and so is its nats-server to it: none outlives us, however we end. Must never
-start one again by itself: whoever tries a cluster out wants to see what the loss of a node does.
+Each is tied to this process by the kernel, and so is its nats-server to it: none outlives us, however we end. Must
+never start one again by itself: whoever tries a cluster out wants to see what the loss of a node does.
 """
 
 import asyncio
@@ -70,7 +70,7 @@ class LocalNodes:
         return None
 
     async def well(self) -> None:
-        """Return once all nodes are well. Raises StartRefused with what one said that ended, or was not well in time."""
+        """Return once all nodes are well. Raises StartRefused when one ends, or is not well in time."""
         waiting = list(self.nodes)
         until = time.monotonic() + WELL_WITHIN
         while waiting:
@@ -78,7 +78,9 @@ class LocalNodes:
                 (node,) = (node for node in self.nodes if node.name == name)
                 raise StartRefused(f"{name} ended with status {status}: {self._last_words(node)}")
             if time.monotonic() > until:
-                raise StartRefused(f"{waiting[0].name} is not well after {WELL_WITHIN:.0f} s: see {self.log_of(waiting[0])}")
+                raise StartRefused(
+                    f"{waiting[0].name} is not well after {WELL_WITHIN:.0f} s: see {self.log_of(waiting[0])}"
+                )
             told = await self.health(waiting[0])
             if told is not None and told["status"] == "ok":
                 del waiting[0]

@@ -51,6 +51,18 @@ class Client(Nats):
         except InvalidInput as error:
             raise Untrusted(error.message) from error
 
+    async def end(self) -> None:
+        """Close it, and let go of its socket however that goes."""
+        # nats-py's close can wait for ever on a connection that is breaking at that moment, or is silent.
+        try:
+            with contextlib.suppress(NatsError, OSError, TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self.close()
+        finally:
+            writer = getattr(self._transport, "_io_writer", None)
+            if writer is not None:
+                writer.transport.abort()
+
 
 class Connection:
     """One live NATS connection: `nats` to use, `gone` is set when it has ended, `going` when its server will end it.
@@ -58,7 +70,7 @@ class Connection:
     `rooms` are those whose signals it may hear, `writes` those it may also write into, as far as is known here.
     """
 
-    def __init__(self, nats: Nats, rooms: frozenset[str], writes: frozenset[str]) -> None:
+    def __init__(self, nats: Client, rooms: frozenset[str], writes: frozenset[str]) -> None:
         self.nats = nats
         self.rooms = rooms
         self.writes = writes
@@ -123,10 +135,7 @@ class Connection:
         """End it. Safe to call twice."""
         self.given_up = self.given_up or not self.gone.is_set()
         self.gone.set()
-        # nats-py's close can wait for ever on a connection that is breaking at that moment.
-        with contextlib.suppress(NatsError, OSError, TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self.nats.close()
+        await self.nats.end()
 
 
 def inbox_prefix_of(nats: Nats) -> str:
@@ -192,10 +201,7 @@ async def dial(
         if nats.is_closed:
             connection.gone.set()
     except BaseException as error:
-        # After a handshake that failed, nats-py closes the socket and then waits for it without end.
-        with contextlib.suppress(NatsError, OSError, TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await nats.close()
+        await nats.end()
         if isinstance(error, ssl.SSLCertVerificationError):
             raise refused(address, error) from error
         raise

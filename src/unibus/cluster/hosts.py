@@ -14,6 +14,7 @@ STATE_PATH = "/var/lib/unibus"
 
 FACTS = f"""\
 set -eu
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 cd / && path=$1 && shift
 echo "machine $(uname -m)"
 command -v python3 >/dev/null &&

@@ -24,6 +24,10 @@ REPLICA = "replica.sqlite3"
 """A node's own copy of the records that a cluster keeps; it can be made again."""
 BACKUP = "backup"
 """Copies that are put aside while a backup is made."""
+MOVING = "moving"
+"""Copies for a move: of what goes out of this directory, or of what comes in."""
+MOVED = "moved"
+"""The file that says where the bus of this directory lives now."""
 RESTORING, RESTORED = "restoring", "restored"
 """Where a restore puts together what it verifies, and the name of that once all of it holds."""
 
@@ -70,7 +74,7 @@ class DataDir:
         return self
 
     def _settle(self) -> None:
-        for left in (BACKUP, RESTORING):
+        for left in (BACKUP, MOVING, RESTORING):
             shutil.rmtree(self.path / left, ignore_errors=True)
         if (self.path / RESTORED).is_dir():
             self.move_in()

@@ -17,7 +17,7 @@ from unibus import __version__
 from unibus.bus.options import BusOptions
 from unibus.bus.plane import BusPlane
 from unibus.daemon.bus_side import bus_options, nats_place
-from unibus.daemon.data_dir import BACKUP, DataDir
+from unibus.daemon.data_dir import BACKUP, MOVING, DataDir
 from unibus.daemon.engines import open_engine
 from unibus.daemon.joining import Joining
 from unibus.daemon.options import Options
@@ -35,6 +35,7 @@ from unibus.services.books import Books
 from unibus.services.following import Claims, Following
 from unibus.services.gate import Gate
 from unibus.services.membership import Membership
+from unibus.services.moving import Moving
 from unibus.services.reading import Reading
 from unibus.services.restores import floor
 from unibus.services.upkeep import drop_old_messages, forget_claims, measure, recount_blobs, sweep_blobs, watch_loop
@@ -110,6 +111,17 @@ class Node:
                 node=options.node_name,
                 work=options.data_dir / BACKUP,
             )
+            moving = Moving(
+                books=self.books,
+                store=self.store,
+                blobs=self._engine.blobs,
+                messages=self.bus,
+                audit=self.audit,
+                bootstrap=self._bootstrap,
+                clock=time.time,
+                work=options.data_dir / MOVING,
+                shared=self._engine.kv is not None,
+            )
             stack.push_async_callback(self._end_tasks)  # from here on there are some, also when what follows fails
             parts = Parts(
                 options=options,
@@ -120,6 +132,7 @@ class Node:
                 membership=membership,
                 blobs=self.blobs,
                 backups=backups,
+                moving=moving,
                 audit=self.audit,
                 metrics=self.metrics,
                 look=self.health,
@@ -181,7 +194,7 @@ class Node:
             self.data_dir.bootstrap_token()
 
     def _begin_joining(self, kv: KvStore) -> None:
-        following = Following(self.books, self.store, self.bus)
+        following = Following(self.books, self.store, self.bus, self._take_up)
         kv.heard(following.heard)
         kv.heard(self._heard)
         self._own(asyncio.create_task(following.run(), name="following"))
@@ -200,7 +213,7 @@ class Node:
 
     def _heard(self, name: str, _position: int) -> None:
         """Another node may found the bus; this one's token is then good for nothing, and goes."""
-        if name == DIRECTORY:
+        if name == DIRECTORY and not self.books.moving:
             self.data_dir.spend_token()
 
     def _begin_upkeep(self) -> None:
@@ -226,8 +239,8 @@ class Node:
 
     @property
     def founded(self) -> bool:
-        """Whether the bus has its first admin."""
-        return self.books.directory.bus is not None
+        """Whether the bus has its first admin, and is all here."""
+        return self.books.directory.bus is not None and not self.books.moving
 
     def _bootstrap(self) -> str | None:
         return None if self.founded else self.data_dir.bootstrap_token()

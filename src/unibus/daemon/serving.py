@@ -26,6 +26,7 @@ from unibus.http.description import described
 from unibus.http.health import health_operations
 from unibus.http.limiting import Limiter
 from unibus.http.metrics import Metrics
+from unibus.http.moving import MovingApi
 from unibus.http.operations import Operation
 from unibus.http.problems import problem_middleware
 from unibus.http.routing import closing, route
@@ -37,6 +38,7 @@ from unibus.services.books import Books
 from unibus.services.following import Claims
 from unibus.services.gate import Gate
 from unibus.services.membership import Membership
+from unibus.services.moving import Moving
 from unibus.services.reading import Reading
 
 
@@ -54,6 +56,7 @@ class Parts:
     membership: Membership
     blobs: Blobs
     backups: Backups
+    moving: Moving
     audit: Audit
     metrics: Metrics
     look: Callable[[], Awaitable[dict[str, Any]]]
@@ -108,7 +111,7 @@ def _operations(parts: Parts, limiter: Limiter) -> list[Operation]:
             held_bodies=limits.held_bodies,
             pace=limiter.pace,
             unpace=limiter.unpace,
-            floor=lambda: parts.books.restored,
+            floor=lambda: parts.books.floor,
         )
 
     users = authenticator(parts.books.directory.active, NotAUser)
@@ -132,4 +135,5 @@ def _operations(parts: Parts, limiter: Limiter) -> list[Operation]:
         *AuditApi(users, parts.gate, parts.audit, parts.options.node_name).operations(),
         *BlobApi(users, parts.blobs).operations(),
         *BackupApi(users, parts.backups).operations(),
+        *MovingApi(parts.moving).operations(),
     ]

@@ -120,14 +120,14 @@ class Backups:
             async for part in self._parts():
                 manifest.write(write_line(part))
                 size += whole(part.name, part.size)
-            await asyncio.to_thread(_write_heads, self._work / "store.sqlite3", manifest)
+            await asyncio.to_thread(write_heads, self._work / "store.sqlite3", manifest)
             length = manifest.tell()
         return size + whole(MANIFEST, length)
 
     async def _parts(self) -> AsyncGenerator[Part, None]:
         path = self._work / "stream.snapshot"
         state = await self._messages.snapshot(path)
-        size, found = await asyncio.to_thread(_measure, path)
+        size, found = await asyncio.to_thread(measure, path)
         yield Messages(
             size=size, sha256=found, messages=state.messages, bytes=state.bytes, first=state.first, last=state.last
         )
@@ -142,7 +142,7 @@ class Backups:
             )
         path = self._work / "store.sqlite3"
         await self._store.snapshot(path)
-        size, found = await asyncio.to_thread(_measure, path)
+        size, found = await asyncio.to_thread(measure, path)
         yield Records(size=size, sha256=found)
 
     async def _stream(self, actor: str) -> AsyncGenerator[bytes, None]:
@@ -179,13 +179,15 @@ class Backups:
         yield padding(size)
 
 
-def _measure(path: Path) -> tuple[int, str]:
+def measure(path: Path) -> tuple[int, str]:
+    """How many bytes a file has, and their SHA-256."""
     with path.open("rb") as file:
         found = b64u(file_digest(file, "sha256").digest())
         return file.tell(), found
 
 
-def _write_heads(store: Path, manifest: BinaryIO) -> None:
+def write_heads(store: Path, manifest: BinaryIO) -> None:
+    """Write the heads of all logs in a copy of the store to the end of a manifest. Raises BackupInvalid."""
     with read_snapshot(store) as snapshot:
         for log, sequence, last in snapshot.heads():
             manifest.write(write_line(LogHead(log=log, sequence=sequence, hash=b64u(digest(last)))))

@@ -14,6 +14,8 @@ from unibus.errors import HeadConflict, NotFound, StorageUnavailable, UnibusErro
 from unibus.model.directory import Directory
 from unibus.model.records import DIRECTORY, ROOM_PREFIX, Record, read_record, room_log
 from unibus.model.room import Room
+from unibus.services.moves import LOG as MOVES
+from unibus.services.moves import Move, last_move
 from unibus.store.port import Append, PositionTaken, Store
 
 PAGE = 500
@@ -29,6 +31,8 @@ class Books:
         self.directory = Directory()
         self.restored = 0
         """Unix seconds up to which what was made may have been spent since, because a backup was restored; or 0."""
+        self._move: Move | None = None
+        self._moves_read = self._moves_heard = 0
         self._rooms: OrderedDict[str, Room] = OrderedDict()
         self._loading: Counter[str] = Counter()
         self._heard: dict[str, int] = {}
@@ -42,7 +46,9 @@ class Books:
     def heard(self, log: str, position: int) -> None:
         """Note that the store has the record `position` of `log`: whatever is answered from now on knows it."""
         room = log.removeprefix(ROOM_PREFIX)
-        if log == DIRECTORY or room in self._rooms or room in self._loading:
+        if log == MOVES:
+            self._moves_heard = position
+        elif log == DIRECTORY or room in self._rooms or room in self._loading:
             self._heard[log] = position
 
     async def refresh(self) -> None:
@@ -52,16 +58,38 @@ class Books:
 
     async def load(self) -> None:
         """Read the directory on from the store. Raises StorageUnavailable when its records do not hold."""
-        await self._read_on(DIRECTORY, self.directory)
+        while True:
+            before, _ = await last_move(self._store)
+            await self._read_on(DIRECTORY, self.directory)
+            self._moves_read, self._move = await last_move(self._store)
+            if self._moves_read == before:  # or what was read may be a part of what was just being moved in
+                break
         self._loaded = True
 
-    def check_current(self) -> None:
-        """Return if the directory is what it is now. Raises StorageUnavailable: nobody is admitted on an old one."""
+    @property
+    def moving(self) -> bool:
+        """Whether a bus is being moved in here, so that what is here is not the bus yet."""
+        begun = self._move is not None and self._move.stage == "begun"
+        return begun or self._moves_heard > self._moves_read
+
+    @property
+    def floor(self) -> int:
+        """Unix seconds up to which no signed request is good: it may have been used before a restore or a move."""
+        return max(self.restored, self._move.floor if self._move is not None else 0)
+
+    def check_read(self) -> None:
+        """Return if what is known here is what the store has now. Raises StorageUnavailable."""
         reason = self._store.current()
         if reason is None and not self._loaded:
             reason = "this node is still reading the bus's records: try again"
         if reason is not None:
             raise StorageUnavailable(reason)
+
+    def check_current(self) -> None:
+        """Return if the directory is what it is now. Raises StorageUnavailable: nobody is admitted on an old one."""
+        self.check_read()
+        if self.moving:
+            raise StorageUnavailable("a bus is being moved in here: wait until unibus migrate-to-kv is through")
 
     async def room(self, room: str) -> Room:
         """The room's state now. Raises NotFound for a room that does not exist."""

@@ -6,7 +6,7 @@ and the reducers judge it once more as it is read. Announcing is for the node th
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -15,6 +15,7 @@ from unibus.model.bodies import RoomArchive, RoomLeave, RoomRemove, RoomSetRole,
 from unibus.model.records import DIRECTORY, ROOM_PREFIX, Record, read_record
 from unibus.services.books import Books
 from unibus.services.consequences import Action, Cut, Withdraw, after_directory, after_room, perform
+from unibus.services.moves import LOG as MOVES
 from unibus.services.ports import BusEffects
 from unibus.store.port import Store
 
@@ -26,9 +27,12 @@ log = structlog.stdlib.get_logger("unibus.following")
 
 
 class Following:
-    """Give `heard` to the store and keep `run` running."""
+    """Give `heard` to the store and keep `run` running. `take_up` reads anew all that this node goes by."""
 
-    def __init__(self, books: Books, store: Store, effects: BusEffects) -> None:
+    def __init__(
+        self, books: Books, store: Store, effects: BusEffects, take_up: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._take_up = take_up
         self._books = books
         self._store = store
         self._effects = effects
@@ -37,7 +41,7 @@ class Following:
 
     def heard(self, log: str, position: int) -> None:
         """Take note of the record `position` of `log`, which this node can read from now on. Never waits."""
-        if log == DIRECTORY or log.startswith(ROOM_PREFIX):
+        if log in {DIRECTORY, MOVES} or log.startswith(ROOM_PREFIX):
             self._books.heard(log, position)
             self._waiting.append((log, position))
             self._more.set()
@@ -58,6 +62,10 @@ class Following:
                     self._waiting.popleft()
 
     async def _follow(self, name: str, position: int) -> None:
+        if name == MOVES:
+            await self._take_up()
+        if name == MOVES or self._books.moving:
+            return  # nobody is on a bus that is not all here, so nothing is taken from anybody
         await self._books.refresh()
         (entry,) = await self._store.entries(name, position - 1, 1)
         record = read_record(entry.value)

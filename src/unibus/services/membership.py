@@ -29,7 +29,7 @@ from unibus.model.bodies import RoomAdd, RoomCreate, RoomLeave, RoomRemove, Room
 from unibus.model.directory import Directory
 from unibus.model.records import DIRECTORY, Record, read_record, room_log
 from unibus.model.room import Room, check_sealed
-from unibus.services.audit import Audit
+from unibus.services.audit import NOBODY, Audit
 from unibus.services.books import Books
 from unibus.services.consequences import Action, after_directory, after_room, perform
 from unibus.services.gate import check_invite_of_restored, member_mark, retention_mark
@@ -70,14 +70,8 @@ class Membership:
 
         Raises BootstrapRefused, StorageUnavailable, or as `Directory.check`.
         """
-        # A header's bytes that are no UTF-8 arrive as surrogates, which only "surrogatepass" encodes.
-        given = token.encode("utf-8", "surrogatepass")
         self._books.check_current()
-        wanted = self._bootstrap()
-        if wanted is None or not hmac.compare_digest(given, wanted.encode()):
-            refusal = BootstrapRefused()
-            self._audit.refused("bus.create", refusal, actor="-")
-            raise refusal
+        check_bootstrap(token, self._bootstrap(), self._audit, "bus.create")
         record = read_record(raw)
         return await self._audited(record.signer, record, self._append_genesis(record))
 
@@ -214,6 +208,16 @@ def _directory_moved(directory: Directory) -> HeadConflict:
         sequence=head.sequence,
         hash=head.hash,
     )
+
+
+def check_bootstrap(token: str, wanted: str | None, audit: Audit, action: str) -> None:
+    """Return if `token` is the one that is `wanted`; None wants none any more. Raises BootstrapRefused."""
+    # A header's bytes that are no UTF-8 arrive as surrogates, which only "surrogatepass" encodes.
+    given = token.encode("utf-8", "surrogatepass")
+    if wanted is None or not hmac.compare_digest(given, wanted.encode()):
+        refusal = BootstrapRefused()
+        audit.refused(action, refusal, actor=NOBODY)
+        raise refusal
 
 
 def check_sealed_keys(state: Room, record: Record, sealed: Mapping[str, bytes], directory: Directory) -> None:

@@ -73,3 +73,17 @@ class MessageCopies(Protocol):
 
     async def snapshot(self, path: Path) -> StreamState:
         """Write all messages as they are at one moment to the new file `path`. Raises BusUnavailable, OSError."""
+
+
+class MessagesPlace(Protocol):
+    """What a move asks of the bus that it moves messages into."""
+
+    async def holds(self, state: StreamState) -> bool:
+        """Whether the messages of this bus are `state`. Raises BusUnavailable."""
+
+    async def take_in(self, path: Path, state: StreamState) -> None:
+        """Make the messages in the snapshot `path`, which are `state`, those of this bus, with their sequence numbers.
+
+        Does nothing if they are there. Raises RuleBroken when others are, BackupInvalid for a file that is not what
+        `state` says, BusUnavailable, OSError.
+        """

@@ -20,6 +20,7 @@ from unibus.model.records import DIRECTORY, ROOM_PREFIX, read_record
 from unibus.model.room import Room
 from unibus.model.wire import AuditEntry
 from unibus.services.membership import check_sealed_keys, marks_of
+from unibus.services.moves import LOG as MOVES
 from unibus.services.restores import LOG as RESTORES
 from unibus.store.snapshot import Snapshot
 
@@ -107,12 +108,12 @@ def _verify_room(snapshot: Snapshot, log: str, verified: Verified, progress: Pro
 
 
 def _verify_notes(snapshot: Snapshot, log: str, verified: Verified, progress: Progress) -> None:
-    if log != RESTORES and not log.startswith(AUDIT_PREFIX):
+    if log not in {MOVES, RESTORES} and not log.startswith(AUDIT_PREFIX):
         raise BackupInvalid(f"it has a log {log!r}, which no bus has")
     for number, (position, raw, attached) in enumerate(snapshot.entries(log), 1):
         with _naming(f"the log {log!r}"):
             entry = load_json(raw)
-            found = AuditEntry.model_validate(entry) if log != RESTORES else None
+            found = AuditEntry.model_validate(entry) if log.startswith(AUDIT_PREFIX) else None
         if position != number or attached or (found is not None and found.number != number):
             raise BackupInvalid(f"the log {log!r} is not whole")
         if found is not None:

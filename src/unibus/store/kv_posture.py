@@ -5,6 +5,8 @@ from typing import Any
 
 ENOUGH = 3
 """Replicas with which the loss of one node is survived."""
+_SILENT = 5_000_000_000  # nanoseconds
+_BEHIND = 100  # operations
 
 
 def describe(
@@ -13,7 +15,8 @@ def describe(
     """The posture. `info` is JetStream's answer to STREAM.INFO, None if there was none; `refusal` why this node does
     not serve, None if it does.
 
-    `lag` counts what the leader has and this node has not. `reasons` says what is wrong, and is empty when nothing is.
+    `lag` counts what the leader has and this node has not. `current_replicas` counts those that have everything at
+    this moment. `reasons` says what is wrong, and is empty when nothing is: to be a few writes behind is not.
     """
     reasons = [refusal] if refusal else []
     if info is None:
@@ -24,8 +27,7 @@ def describe(
     others = cluster.get("replicas") or []
     leader = cluster.get("leader") or None
     current = len([peer for peer in others if peer.get("current") and not peer.get("offline")]) + 1
-    missing = [str(peer["name"]) for peer in others if not peer.get("current") or peer.get("offline")]
-    if missing:
+    if missing := [str(peer["name"]) for peer in others if _missing(peer)]:
         reasons.append(f"replicas that are away or behind: {', '.join(sorted(missing))}")
     return {
         "engine": "kv",
@@ -38,3 +40,8 @@ def describe(
         "ha": replicas >= ENOUGH,
         "reasons": reasons,
     }
+
+
+def _missing(peer: Mapping[str, Any]) -> bool:
+    late = peer.get("active", 0) > _SILENT or peer.get("lag", 0) > _BEHIND
+    return bool(peer.get("offline")) or (late and not peer.get("current"))

@@ -1,6 +1,7 @@
 """A real client before several control planes of which some are away, behind, mad or another's: what it asks whom."""
 
 import asyncio
+import json
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -388,3 +389,18 @@ async def test_after_the_end_nothing_is_asked_of_any_node(servers: list[Server])
     with pytest.raises(Unreachable, match="closed"):
         await api.bus_view()
     assert [server.seen for server in servers] == [[], [], []]
+
+
+async def test_who_was_given_one_address_learns_the_others_and_outlives_it(servers: list[Server]) -> None:
+    def naming(*others: str) -> Answer:
+        genuine = servers[0].bus().body
+        assert isinstance(genuine, bytes)
+        return always(200, json.dumps(json.loads(genuine) | {"nodes": others}).encode())
+
+    servers[0].answers["/v1/bus"] = naming(servers[1].url, "http://elsewhere.example/path", "https://127.0.0.1:1")
+    async with connect(servers[0].url, BOB, deadline=DEADLINE) as bus:
+        assert len(bus.api.nodes) == 2
+        servers[0].answers[RECORDS] = always(503)
+        assert len(await bus.users()) == 3
+        assert servers[1].seen == ["GET /v1/bus", f"GET {RECORDS}"]
+        assert [str(node).rstrip("/") for node in bus.api.nodes.given] == [servers[0].url]  # what an invite names

@@ -10,7 +10,7 @@ from unibus.model import subjects
 from unibus.model.names import check_room_id, check_token
 
 MOST_PER_USER = 1000
-HEARTBEAT = 5
+HEARTBEAT = 2
 """Seconds between signs of life on an idle delivery."""
 ABANDONED_AFTER = 60
 """Seconds without its reader after which JetStream ends a delivery."""

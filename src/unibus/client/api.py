@@ -109,7 +109,7 @@ class ControlApi:
         node, view = await self._anywhere(attempt)
         if view.bus is not None:
             self._serves[node] = view.bus
-        self.nodes.learn(getattr(view, "nodes", None) or ())
+        self.nodes.learn(view.nodes)
         return node, view
 
     async def found(self, token: str, record: bytes) -> HeadView:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-HEARTBEAT = 5.0  # seconds between heartbeats, as the daemon sets up the consumer
+HEARTBEAT = 2.0  # seconds between heartbeats, as the daemon sets up the consumer
 SILENCE = 2.5 * HEARTBEAT
 _ACK = re.compile(r"\$JS\.ACK\.[^.]+\.[^.]+\.[0-9]+\.([0-9]{1,20})\.([0-9]{1,20})\.[0-9]+\.[0-9]+")
 _NUMBER = re.compile(r"[0-9]{1,20}")

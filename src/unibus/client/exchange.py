@@ -113,7 +113,7 @@ class Exchange:
                 method, url, data=BytesIO(body) if body else None, headers=sent, allow_redirects=False, timeout=limits
             ) as response:
                 if not 200 <= response.status < 300:
-                    raise _refusal(response, await read_whole(response))
+                    raise refusal(response, await read_whole(response))
                 yield response
         except (aiohttp.ClientError, OSError) as error:
             raise unreachable(node, error) from error
@@ -129,7 +129,8 @@ async def read_whole(response: aiohttp.ClientResponse) -> bytes:
     return bytes(answer)
 
 
-def _refusal(response: aiohttp.ClientResponse, body: bytes) -> UnibusError:
+def refusal(response: aiohttp.ClientResponse, body: bytes) -> UnibusError:
+    """The error that an answer with the status of a refusal stands for."""
     error = from_problem(response.status, body)
     if response.status == 429 and not isinstance(error, RateLimited):
         # Something between here and the daemon: it tells when to go on in the header only (RFC 9110 section 10.2.3).

@@ -7,7 +7,7 @@
 import { randomBytes } from "node:crypto";
 import { Refused } from "./encoding.js";
 
-const SILENCE = 15_000; // milliseconds
+const SILENCE = 5_000; // milliseconds
 const FRAME = /^\$JS\.ACK\.[^.]+\.[^.]+\.\d+\.(\d+)\.(\d+)\.\d+\.\d+$/;
 
 /** `{seq, subject, data}` of each frame after number `after`, for as long as the caller wants more. */

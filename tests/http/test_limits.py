@@ -149,7 +149,9 @@ async def calls(data_dir: Path, limits: Limits) -> AsyncIterator[tuple[ControlAp
         place = Place(f"http://127.0.0.1:{node.http_port}", data_dir)
         await place.found()
         api = ControlApi(place.url, identity("ada").signing, time.time)
-        api.bus = node.books.directory.bus
+        bus = node.books.directory.bus
+        assert bus is not None
+        api.bus = bus
         await api.open()
         try:
             yield api, node
@@ -196,6 +198,7 @@ async def test_the_rate_of_one_user_is_nobody_elses(tmp_path: Path) -> None:
         async with place.enter("ada") as bus:
             await bus.admit("bob", identity("bob").card())
         bob = ControlApi(str(ada.url), identity("bob").signing, time.time, 0.2)
+        assert ada.bus is not None
         bob.bus = ada.bus
         await bob.open()
         outcomes = await asyncio.gather(*(bob.records("directory", 0) for _ in range(20)), return_exceptions=True)

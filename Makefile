@@ -9,7 +9,7 @@ PACKAGES := tests/debian-packages.txt
 HOST_PACKAGES := tests/debian-packages-hosts.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-large test-faults test-deploy check format demo demo-cluster bench lock clean
+.PHONY: help run test test-large test-faults test-deploy chaos check format demo demo-cluster bench bench-plots lock clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -38,6 +38,9 @@ test-deploy: $(STAMP) ## installs on real user managers and hosts of the tests' 
 	@tests/install-packages $(HOST_PACKAGES)
 	$(BIN)/python -m pytest -m deploy
 
+chaos: $(STAMP) ## a cluster broken in every way, in namespaces of its own; needs root; 12 minutes
+	@tests/chaos/run
+
 check: $(STAMP) ## types, lint, format and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -54,8 +57,11 @@ demo: $(STAMP) ## the story: three people, one encrypted room, one removal
 demo-cluster: $(STAMP) ## the story of three nodes, one of which is killed
 	@$(BIN)/unibus cluster demo
 
-bench: $(STAMP) ## measured ratios, each beside its reference in one run
+bench: $(STAMP) ## measured ratios, each beside its reference in one run; minutes
 	@$(BIN)/python -m bench
+
+bench-plots: $(STAMP) ## docs/plots: how costs grow with rooms, members, records; minutes
+	@$(BIN)/python -m bench.plots docs/plots
 
 lock: $(STAMP) ## write requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet pip-tools

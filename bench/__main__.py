@@ -7,6 +7,8 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 
 import click
@@ -14,32 +16,67 @@ import nats.errors
 import structlog
 import uvloop
 
-from bench.cases import control, latency, publish, receive
-from bench.harness import Row, in_turn, rows
+from bench.cases import (
+    appends,
+    blobs,
+    cluster,
+    connections,
+    control,
+    cuts,
+    fanout,
+    latency,
+    members,
+    publish,
+    receive,
+    scale,
+    start,
+)
+from bench.harness import Case, Row, in_turn, rows
 from bench.machine import describe
 from bench.plan import DEFAULT, QUICK, Plan
 from bench.render import document, machine_line, table
-from bench.stage import stage
+from bench.stage import Stage, stage
 from unibus.errors import UnibusError
 
-QUESTIONS = (publish.cases, receive.cases, latency.cases, control.cases)
+Question = Callable[[Stage, Plan], AsyncGenerator[Case, None]]
+
+SHORT: Mapping[str, Question] = {
+    "publish": publish.cases,
+    "receive": receive.cases,
+    "latency": latency.cases,
+    "control": control.cases,
+    "appends": appends.cases,
+    "connections": connections.cases,
+    "blobs": blobs.cases,
+    "start": start.cases,
+}
+LONG: Mapping[str, Question] = {
+    "cluster": cluster.cases,
+    "fanout": fanout.cases,
+    "cuts": cuts.cases,
+    "members": members.cases,
+    "scale": scale.cases,
+}
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--quick", is_flag=True, help="fewer and shorter rounds: under a minute")
+@click.option("--quick", is_flag=True, help="fewer and shorter rounds, and not what takes long: under two minutes")
+@click.option("--only", "names", multiple=True, type=click.Choice([*SHORT, *LONG]), help="this one; may be repeated")
 @click.option("--json", "target", type=click.Path(path_type=Path, dir_okay=False), help="write the results there too")
 @click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="where the data goes meanwhile; on the disk that matters to you",
 )
-def main(*, quick: bool, target: Path | None, directory: Path | None) -> None:
+def main(*, quick: bool, names: tuple[str, ...], target: Path | None, directory: Path | None) -> None:
     """Measure unibus beside its references, in turn, in one run."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     begin = time.monotonic()
+    asked = {name: {**SHORT, **LONG}[name] for name in names} or (SHORT if quick else {**SHORT, **LONG})
+    plan = QUICK if quick else DEFAULT
     try:
         with tempfile.TemporaryDirectory(prefix="unibus-bench-", dir=directory) as name:
-            machine, results = uvloop.run(run_until_ended(Path(name), QUICK if quick else DEFAULT))
+            machine, results = uvloop.run(run_until_ended(Path(name), plan, list(asked.values())))
         if target is not None:
             text = json.dumps(document(results, machine, time.monotonic() - begin), indent=1, ensure_ascii=False)
             target.write_text(text + "\n")
@@ -52,10 +89,12 @@ def main(*, quick: bool, target: Path | None, directory: Path | None) -> None:
     print(machine_line(machine))
 
 
-async def run_until_ended(directory: Path, plan: Plan) -> tuple[dict[str, object], list[Row]]:
+async def run_until_ended(
+    directory: Path, plan: Plan, questions: Sequence[Question]
+) -> tuple[dict[str, object], list[Row]]:
     """As `run`, but SIGTERM or SIGINT end it early, everything it started with it. Raises CancelledError then."""
     loop = asyncio.get_running_loop()
-    task = loop.create_task(run(directory, plan))
+    task = loop.create_task(run(directory, plan, questions))
 
     def end() -> None:
         # Messages on their way fail now, and nobody is left to hear of each.
@@ -72,18 +111,19 @@ async def run_until_ended(directory: Path, plan: Plan) -> tuple[dict[str, object
         raise
 
 
-async def run(directory: Path, plan: Plan) -> tuple[dict[str, object], list[Row]]:
-    """Measure everything, with all data under `directory`. Gives the machine's facts and the results.
+async def run(directory: Path, plan: Plan, questions: Sequence[Question]) -> tuple[dict[str, object], list[Row]]:
+    """Measure what is asked, with all data under `directory`. Gives the machine's facts and the results.
 
     Raises UnibusError, OSError and nats.errors.Error where something fails, and TimeoutError where it hangs.
     """
     machine = await describe(directory)
     results: list[Row] = []
     async with stage(directory) as built:
-        for question in QUESTIONS:
-            async for case in question(built, plan):
-                print(f"measuring {case.metrics[0].name} …", file=sys.stderr)
-                results += rows(case, await in_turn(case, plan.rounds))
+        for question in questions:
+            async with aclosing(question(built, plan)) as cases:
+                async for case in cases:
+                    print(f"measuring {case.metrics[0].name} …", file=sys.stderr)
+                    results += rows(case, await in_turn(case, plan.rounds))
     return machine, results
 
 

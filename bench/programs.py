@@ -7,10 +7,12 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import sys
 import sysconfig
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -24,16 +26,28 @@ from unibus.bus.child import Child
 from unibus.errors import StartRefused
 
 STREAM, SUBJECTS = "PLAIN", "plain.>"
+LOOK = 0.005  # seconds between two looks at /healthz
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 
 
 @asynccontextmanager
-async def program(arguments: list[str], word: str, errors: Path) -> AsyncIterator[str]:
+async def program(arguments: Sequence[str], word: str, errors: Path) -> AsyncIterator[str]:
     """Run a program; gives the rest of the first line of its output that begins with `word`.
 
     Its error output goes into the file `errors`. Raises StartRefused.
     """
+    async with running(arguments, errors) as process:
+        assert process.stdout is not None
+        found = await _first(process.stdout, word)
+        if found is None:
+            raise StartRefused(f"{errors.stem} did not start: {_last_line(errors)}")
+        yield found
+
+
+@asynccontextmanager
+async def running(arguments: Sequence[str], errors: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a program, with its error output in the file `errors`."""
     with errors.open("wb") as stderr:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *arguments),
@@ -42,12 +56,8 @@ async def program(arguments: list[str], word: str, errors: Path) -> AsyncIterato
             stderr=stderr,
             env={},  # variables of whoever measures must not configure what is measured
         )
-    assert process.stdout is not None
     try:
-        found = await _first(process.stdout, word)
-        if found is None:
-            raise StartRefused(f"{errors.stem} did not start: {_last_line(errors)}")
-        yield found
+        yield process
     finally:
         await _end(process)
 
@@ -79,22 +89,52 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-@asynccontextmanager
-async def daemon(where: Path) -> AsyncIterator[tuple[str, Path]]:
-    """unibus-membershipd as anybody would run it; gives its URL and its data directory. Raises StartRefused."""
-    data = where / "unibus"
+def daemon_command(data: Path, *flags: str) -> list[str]:
+    """What starts unibus-membershipd as anybody would, on free ports of this machine."""
     script = str(Path(sysconfig.get_path("scripts")) / "unibus-membershipd")
-    arguments = [sys.executable, script, "--data-dir", str(data)]
-    for bind in ("--http-bind", "--nats-bind"):
-        arguments += [bind, "127.0.0.1:0"]
-    arguments += [
-        "--rate-per-user",
-        "0",
-        "--appends-per-user",
-        "0",
-    ]  # one user asks as fast as the machine allows: that is what is measured
-    async with program(arguments, "http", where / "daemon.log") as address:
+    binds = ("--http-bind", "127.0.0.1:0", "--nats-bind", "127.0.0.1:0")
+    # One user asks as fast as the machine allows: that is what is measured.
+    unlimited = ("--rate-per-user", "0", "--appends-per-user", "0")
+    return [sys.executable, script, "--data-dir", str(data), *binds, *unlimited, *flags]
+
+
+@asynccontextmanager
+async def daemon(where: Path, *flags: str) -> AsyncIterator[tuple[str, Path]]:
+    """unibus-membershipd with `flags`; gives its URL and its data directory, in `where`. Raises StartRefused."""
+    data = where / "unibus"
+    async with program(daemon_command(data, *flags), "http", where / "daemon.log") as address:
         yield f"http://{address}", data
+
+
+def daemon_process(data: Path) -> int:
+    """The process of the daemon that holds the data directory `data`."""
+    return int((data / "lock").read_text())
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens on now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(taken.getsockname()[1]) for taken in sockets]
+    for taken in sockets:
+        taken.close()
+    return ports
+
+
+def fresh(where: Path) -> Path:
+    """The new directory `where`."""
+    where.mkdir()
+    return where
+
+
+async def healthy(url: str) -> None:
+    """Return once `url` answers 200."""
+    async with aiohttp.ClientSession() as session:
+        while True:
+            with contextlib.suppress(aiohttp.ClientConnectionError):
+                async with session.get(url) as answer:
+                    if answer.status == 200:
+                        return
+            await asyncio.sleep(LOOK)
 
 
 async def nats_port(url: str) -> int:
@@ -114,36 +154,58 @@ def nats_server(data: Path) -> int:
     raise StartRefused(f"no nats-server works on {data}")
 
 
-@asynccontextmanager
-async def bare_handler(where: Path, public: str) -> AsyncIterator[int]:
-    """`bench.bare`, which knows the key `public`; gives its port. Raises StartRefused."""
-    async with program([sys.executable, bare.__file__, public], "port", where / "bare.log") as port:
-        yield int(port)
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """`bench.bare`: where it listens, and its process."""
+
+    port: int
+    pid: int
 
 
 @asynccontextmanager
-async def plain_nats(where: Path, *, synced: bool) -> AsyncIterator[str]:
-    """A nats-server without users, with one stream on disk; `synced` if it is to sync before it acknowledges.
+async def bare_handler(where: Path, public: str) -> AsyncIterator[Bare]:
+    """`bench.bare`, which knows the key `public` and keeps what it is sent in `where`. Raises StartRefused."""
+    arguments = [sys.executable, bare.__file__, public, str(where / "bare")]
+    async with program(arguments, "port", where / "bare.log") as said:
+        port, pid = said.split()
+        yield Bare(int(port), int(pid))
 
-    Gives its URL. Raises StartRefused, BusUnavailable.
-    """
-    config = _plain_config(where, synced=synced)
-    child = await Child.start(binary.find(None), config, structlog.get_logger("bench"))
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A nats-server with settings of its own: where it listens for clients and for `/healthz`, and its process."""
+
+    url: str
+    port: int
+    monitor: int
+    pid: int
+
+
+@asynccontextmanager
+async def nats_child(where: Path, settings: Mapping[str, object]) -> AsyncIterator[Server]:
+    """A nats-server with `settings`, and its data in the new directory `where`. Raises StartRefused, BusUnavailable."""
+    file = fresh(where) / "nats.conf"
+    own = {"host": "127.0.0.1", "port": -1, "http": "127.0.0.1:-1", "ports_file_dir": str(where)}
+    file.write_text(json.dumps({**own, **settings}))
+    child = await Child.start(binary.find(None), file, structlog.get_logger("bench"))
     try:
-        url = f"nats://127.0.0.1:{await child.port(where)}"
-        client = await nats.connect(url, max_reconnect_attempts=1)
-        try:
-            await client.jetstream().add_stream(StreamConfig(name=STREAM, subjects=[SUBJECTS]))
-        finally:
-            await client.close()
-        yield url
+        port = await child.port(where)
+        yield Server(f"nats://127.0.0.1:{port}", port, await child.port(where, "monitoring"), child.pid)
     finally:
         await child.stop(STOP_SECONDS)
 
 
-def _plain_config(where: Path, *, synced: bool) -> Path:
+@asynccontextmanager
+async def plain_nats(where: Path, *, synced: bool) -> AsyncIterator[Server]:
+    """A nats-server without users, with one stream on disk; `synced` if it is to sync before it acknowledges.
+
+    Raises StartRefused, BusUnavailable.
+    """
     store = {"store_dir": str(where), **({"sync_interval": "always"} if synced else {})}
-    where.mkdir()
-    file = where / "nats.conf"
-    file.write_text(json.dumps({"host": "127.0.0.1", "port": -1, "ports_file_dir": str(where), "jetstream": store}))
-    return file
+    async with nats_child(where, {"jetstream": store}) as server:
+        client = await nats.connect(server.url, max_reconnect_attempts=1)
+        try:
+            await client.jetstream().add_stream(StreamConfig(name=STREAM, subjects=[SUBJECTS]))
+        finally:
+            await client.close()
+        yield server

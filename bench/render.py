@@ -20,17 +20,14 @@ def _range(values: Spread) -> str:
 
 
 def cells(rows: Sequence[Row]) -> list[Cells]:
-    """One line of text a row; a metric is named once, and its goal stands at its first reference."""
+    """One line of text a row; a metric is named once."""
     lines: list[Cells] = []
-    named, aimed = "", ""
+    named = ""
     for row in rows:
         name = f"{row.metric.name}, {row.metric.unit}"
-        ratio, goal = "", ""
-        if row.ratio is not None:
-            ratio = f"{number(row.ratio.median)} × ({_range(row.ratio)})"
-            goal, aimed = ("" if aimed == name else row.metric.goal), name
+        ratio = f"{number(row.ratio.median)} × ({_range(row.ratio)})" if row.ratio is not None else ""
         lines.append(
-            ("" if named == name else name, row.side, number(row.value.median), _range(row.value), ratio, goal)
+            ("" if named == name else name, row.side, number(row.value.median), _range(row.value), ratio, row.goal)
         )
         named = name
     return lines

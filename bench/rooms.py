@@ -17,6 +17,7 @@ from statistics import median
 import uvloop
 
 from bench.prepared import prepare
+from bench.processes import resident
 from bench.programs import daemon, nats_port, nats_server
 from bench.wire import Refused, connect
 from unibus.bus import callout_core
@@ -75,12 +76,6 @@ async def cost(where: Place, carried: int, connections: int) -> Cost:
             wire.close()
     seconds = median(wire.seconds for wire in wires[1:])
     return Cost(carried, seconds, wires[0].sent, token_size(where.owner.user, rooms), max(0, grown) / connections)
-
-
-def resident(pid: int) -> int:
-    """The bytes of a process that are in memory."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def token_size(user: str, rooms: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import nats
 from nats.aio.client import Client as Nats
 
-from bench.programs import bare_handler, daemon, plain_nats
+from bench.programs import Bare, Server, bare_handler, daemon, plain_nats
 from unibus.client.bus import Bus, connect
 from unibus.client.founding import found_bus
 from unibus.client.room import Room
@@ -21,22 +21,25 @@ from unibus.daemon.data_dir import TOKEN
 class Plain:
     """A nats-server as it comes: a connection that publishes and one that receives."""
 
+    server: Server
     publisher: Nats
     receiver: Nats
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Everything that is measured. `url` is the daemon's."""
+    """Everything that is measured. `url` and `data` are the daemon's, `directory` takes what a case keeps meanwhile."""
 
+    directory: Path
     url: str
+    data: Path
     sender: Bus
     receiver: Bus
     plain: Plain
     synced: Plain
     """As `plain`, but synced to disk before it acknowledges, which is how unibus runs its own nats-server."""
-    bare_port: int
-    """Where `bench.bare` listens; it knows the sender's key."""
+    bare: Bare
+    """`bench.bare`, which knows the sender's key."""
 
     async def room(self, name: str) -> tuple[Room, Room]:
         """A new room with both users in it, as the sender and as the receiver sees it."""
@@ -56,7 +59,9 @@ async def stage(directory: Path) -> AsyncIterator[Stage]:
         admin = await enter(connect(url, sender))
         await admin.admit("receiver", receiver.card())
         yield Stage(
+            directory,
             url,
+            data,
             admin,
             await enter(connect(url, receiver)),
             await enter(_plain(directory / "plain", synced=False)),
@@ -67,8 +72,12 @@ async def stage(directory: Path) -> AsyncIterator[Stage]:
 
 @asynccontextmanager
 async def _plain(directory: Path, *, synced: bool) -> AsyncIterator[Plain]:
-    async with plain_nats(directory, synced=synced) as url, _client(url) as publisher, _client(url) as receiver:
-        yield Plain(publisher, receiver)
+    async with (
+        plain_nats(directory, synced=synced) as server,
+        _client(server.url) as publisher,
+        _client(server.url) as receiver,
+    ):
+        yield Plain(server, publisher, receiver)
 
 
 @asynccontextmanager

@@ -5,24 +5,40 @@ import json
 import os
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
-from bench.__main__ import run
+from bench.__main__ import LONG, SHORT, run
 from bench.harness import Case, Metric, Row, Sample, Side, Spread, in_turn, percentile, rows, spread
 from bench.plan import Plan
+from bench.plots import PLOTS, Effort, plot
 from bench.programs import program
 from bench.render import document, number, table
+from bench.svg import Chart, draw
 
 from unibus.errors import StartRefused
 
 TINY = Plan(
     rounds=1,
+    long_rounds=1,
     publish_seconds=0.02,
     receive_bytes=100_000,
     receive_most=200,
     latency_messages=5,
     requests=64,
     windows=(64, 256),
+    appends=20,
+    connections=20,
+    users=5,
+    blob_bytes=2**20,
+    idle_seconds=0.05,
+    cuts=1,
+    receivers=(2,),
+    deliveries=20,
+    rooms=200,
+    records=400,
+    members=12,
+    newcomer_members=15,
 )
 
 
@@ -54,8 +70,9 @@ def one_row_each(samples: list[list[Sample]]) -> list[Row]:
     async def measure() -> Sample:
         raise AssertionError
 
-    metrics = Metric("speed", "messages/s", ">= 4"), Metric("time", "ms")
-    sides = tuple(Side(name, f"{name} promises", measure) for name in ("unibus", "other (64 at once)"))
+    metrics = Metric("speed", "messages/s"), Metric("time", "ms", "<= 20")
+    names = "unibus", "other (64 at once)"
+    sides = tuple(Side(name, f"{name} promises", measure, (">= 4",)) for name in names)
     return rows(Case(metrics, sides), samples)
 
 
@@ -70,6 +87,7 @@ def test_ratios_are_taken_within_a_round() -> None:
     ]
     assert [row.ratio for row in made] == [None, Spread(10.0, 10.0, 10.0), None, Spread(0.5, 0.5, 0.5)]
     assert made[0].value == Spread(550.0, 100.0, 1000.0)
+    assert [row.goal for row in made] == ["", ">= 4", "<= 20", ""]
 
 
 def test_the_table_is_aligned_and_says_what_each_side_promises() -> None:
@@ -86,16 +104,51 @@ def test_numbers_have_the_digits_that_mean_something(value: float, text: str) ->
     assert number(value) == text
 
 
+def test_a_chart_shows_each_point_on_axes_of_whole_decades() -> None:
+    drawn = draw(Chart("Rooms & users", "rooms", "seconds", {"a": [(10, 0.5), (1_000, 0.5)], "b": [(100, 20.0)]}))
+    root = ElementTree.fromstring(drawn)  # noqa: S314 - our own text, made a line above
+    texts = [element.text for element in root if element.tag.endswith("text")]
+    assert texts == ["Rooms & users", "rooms", "seconds", "10", "100", "1k", "0.1", "1", "10", "100", "a", "b"]
+    dots = [(element.get("cx"), element.get("cy")) for element in root if element.tag.endswith("circle")]
+    assert dots[0][1] == dots[1][1], "what costs the same stands at the same height"
+    assert dots[2][0] == "345.0", "a hundred is half way between ten and a thousand"
+
+
+async def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:
+    drawn = await plot("sizes", tmp_path, [16, 64], Effort(times=1, seconds=0.02))
+    assert drawn.count("<circle ") == 2 * 2
+    assert {"members", "rooms", "records", "connections", "sizes"} == set(PLOTS)
+
+
 async def test_everything_runs_and_is_measured(tmp_path: Path) -> None:
-    machine, results = await run(tmp_path, TINY)
-    ours = [row.metric.name for row in results if row.side == "unibus"]
-    assert ours == [
+    machine, results = await run(tmp_path, TINY, list(SHORT.values()))
+    assert list(dict.fromkeys(row.metric.name for row in results)) == [
         *("publish 128 B", "publish 4 KiB", "receive 128 B", "receive 4 KiB"),
         *("delivery, p50", "delivery, p99", "signed read"),
+        *("signed append, sqlite", "signed append, kv", "authenticated connections"),
+        *("blob, up", "blob, down", "blob, server's memory at most"),
+        *("empty directory to healthy", "unibus --help", "idle, memory", "idle, of one core"),
     ]
-    assert all(row.value.low > 0 for row in results)
-    assert all(row.ratio is not None and row.ratio.low > 0 for row in results if row.side != "unibus")
+    sound(results)
     assert json.loads(json.dumps(document(results, machine, 1.0)))["results"][0]["metric"]["name"] == "publish 128 B"
+
+
+@pytest.mark.large
+async def test_what_takes_long_runs_too(tmp_path: Path) -> None:
+    _, results = await run(tmp_path, TINY, list(LONG.values()))
+    assert list(dict.fromkeys(row.metric.name for row in results)) == [
+        *("signed append, kv of three", "1 to 2, 128 B", "cut off, p50", "cut off, p99"),
+        *("one removal", "a newcomer opens a room", "with memory at most"),
+        *("start on a grown bus", "its daemon's memory", "a user's first connection", "a room's first message"),
+    ]
+    sound(results)
+
+
+def sound(results: list[Row]) -> None:
+    """Each metric has one side that is unibus, all else is compared with it, and nothing is nothing."""
+    assert all(row.value.low > 0 for row in results)
+    assert all(row.ratio is None or row.ratio.low > 0 for row in results)
+    assert sum(row.ratio is None for row in results) == len({row.metric.name for row in results})
 
 
 async def test_a_program_that_does_not_start_is_named_with_its_last_word(tmp_path: Path) -> None:

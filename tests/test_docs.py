@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.services.running import running
-from unibus.bus import callout_core, config, delivery_book
+from unibus.bus import callout, callout_core, config, delivery_book, pace
 from unibus.bus.permissions import permissions
 from unibus.client import judge, signal_rules
 from unibus.crypto import frames, httpsig, jws, sealing
@@ -197,6 +197,14 @@ def test_the_example_of_a_signed_request_is_that_of_the_vectors() -> None:
         ("data of a signal, a question or an answer", f"{signal_rules.MAX_SIGNAL:,} bytes"),
         ("CONNECT line", f"{config.MAX_CONTROL_LINE:,} bytes"),
         ("deliveries of one user", f"{delivery_book.MOST_PER_USER:,}"),
+        ("NATS connections of one user", f"{callout.MOST_OF_ONE:,}"),
+        ("subscriptions of one NATS connection", f"{config.MAX_SUBSCRIPTIONS:,}"),
+        (
+            "messages of one user",
+            f"{pace.MESSAGES:,} a second, {pace.MESSAGES_AT_ONCE:,} at once; {pace.BYTES >> 20} MiB a second; "
+            f"whoever sends more is cut off for {pace.KEPT_OUT:g} s",
+        ),
+        ("NATS logins from one address", f"{callout.LOGINS} a second, {callout.LOGINS_AT_ONCE} at once"),
         ("time to answer a callout, and so to connect", f"{config.AUTH_TIMEOUT} s"),
     ],
 )

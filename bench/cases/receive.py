@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from nats.aio.msg import Msg
@@ -16,7 +16,7 @@ from bench.stage import Plain, Stage
 from unibus.client.room import Room
 
 
-async def cases(stage: Stage, plan: Plan) -> AsyncIterator[Case]:
+async def cases(stage: Stage, plan: Plan) -> AsyncGenerator[Case, None]:
     """One case a message size; stores what is going to be read."""
     for name, size in SIZES.items():
         count = min(plan.receive_most, plan.receive_bytes // size)

@@ -262,6 +262,18 @@ class FrameReplayed(Untrusted):
     code, status, title = "frame-replayed", 500, "a message frame was shown twice or moved"
 
 
+class FrameReordered(Untrusted):
+    """A frame that comes after later ones of its session: stored or shown in another order than it was sent in."""
+
+    code, status, title = "frame-reordered", 500, "a message frame is not in its place"
+
+
+class FrameMissing(Untrusted):
+    """Frames that were stored and are not shown: deleted or withheld. What comes after them is there all the same."""
+
+    code, status, title = "frame-missing", 500, "message frames are missing"
+
+
 class OldEpoch(Untrusted):
     """A frame sealed under a key from before a removal, sent by somebody who knew of the removal."""
 

@@ -178,3 +178,19 @@ async def test_a_delivery_that_is_falsely_said_to_have_ended_does_end(stage: Sta
             await b.publish(data=b"too late")
             assert await (await b.read()).bodies(1) == [b"too late"]
         assert reading.waiting == 0
+
+
+async def test_nothing_is_remembered_of_deliveries_that_were_ended(stage: Stage) -> None:
+    """Or whoever asks for some, and leaves the room, again and again, fills the daemon's memory."""
+    reader = stage.member()
+    stage.policy.readers[reader.user] = {ROOM}
+    life = stage.plane._life  # noqa: SLF001 - what this bounds is not to be seen from outside
+    assert life is not None
+    deliveries = life.deliveries
+    async with stage.connect(reader) as r:
+        for _ in range(5):
+            await r.read()
+        await stage.plane.withdraw(reader.user, ROOM)
+        await r.closed.wait()
+    assert deliveries is not None
+    assert [name for name, kept in vars(deliveries).items() if isinstance(kept, set | dict) and kept] == []

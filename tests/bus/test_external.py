@@ -104,12 +104,41 @@ def _swap_logins(block: Block) -> None:
     accounts["AUTH"]["users"], accounts["CORE"]["users"] = accounts["CORE"]["users"], accounts["AUTH"]["users"]
 
 
+def _let_members_kick(block: Block) -> None:
+    block["accounts"]["SYS"]["exports"] = [{"service": "$SYS.REQ.SERVER.*.KICK", "accounts": ["BUS"]}]
+    block["accounts"]["BUS"]["imports"].append({"service": {"account": "SYS", "subject": "$SYS.REQ.SERVER.*.KICK"}})
+
+
+def _share_the_callout(block: Block) -> None:
+    block["accounts"]["AUTH"]["exports"] = [{"service": "$SYS.REQ.USER.AUTH"}]
+
+
+def _bring_into_core(block: Block) -> None:
+    block["accounts"]["OTHER"] = {"exports": [{"service": "other"}]}
+    block["accounts"]["CORE"]["imports"] = [{"service": {"account": "OTHER", "subject": "other"}}]
+
+
+def _map_in_members(block: Block) -> None:
+    block["accounts"]["BUS"]["mappings"] = {"room.*.sig.*.*": "room.$1.msg.$2"}
+
+
+def _map_in_core(block: Block) -> None:
+    block["accounts"]["CORE"]["mappings"] = {"room.*.msg.*": "$JS.API.STREAM.PURGE.ROOMS"}
+
+
 OTHER = BusKeys.generate(os.urandom)
 SPOILT: list[tuple[Callable[[Block], object], str]] = [
     (lambda block: block["accounts"]["CORE"].pop("jetstream"), "has no jetstream in its account CORE"),
     (lambda block: block["accounts"]["BUS"].update(jetstream="enabled"), "has its members beside jetstream"),
     (_share_the_api, "shares other subjects of CORE"),
     (_share_with_all, "shares other subjects of CORE"),
+    (_let_members_kick, "brings other subjects into BUS"),
+    (_bring_into_core, "brings other subjects into CORE"),
+    (_share_the_callout, "shares subjects of AUTH"),
+    (_map_in_members, "maps subjects of its account BUS to others"),
+    (_map_in_core, "maps subjects of its account CORE to others"),
+    (lambda block: block.update(leafnodes={"listen": "127.0.0.1:-1"}), "listens for leafnodes"),
+    (lambda block: block.update(mqtt={"listen": "127.0.0.1:-1"}, server_name="here"), "listens for mqtt"),
     (lambda block: block["accounts"]["BUS"]["imports"].pop(), "brings other subjects into BUS"),
     (_cross_imports, "brings other subjects into BUS"),
     (_no_callout, "does not ask this daemon who may connect"),

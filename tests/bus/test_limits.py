@@ -11,7 +11,7 @@ import pytest
 from tests.bus.stage import OTHER_ROOM, ROOM, Logbook, Member, Stage, TablePolicy, can_connect, signed
 from unibus.bus.callout import MOST_OF_ONE
 from unibus.bus.options import BusOptions
-from unibus.bus.pace import FASTEST, KEPT_OUT, Count, Pace
+from unibus.bus.pace import BYTES_AT_ONCE, KEPT_OUT, MESSAGES, MESSAGES_AT_ONCE, Pace, Received
 from unibus.bus.plane import BusPlane
 from unibus.bus.registry import Registry
 from unibus.bus.room_on_disk import KEPT_FREE, LEAST, measured_limit, store_limit
@@ -34,16 +34,17 @@ async def log_in(port: int, member: Member) -> Streams:
     return reader, writer
 
 
-async def flood(port: int, member: Member) -> float:
-    """Publish without waiting for anything until the connection is cut; how many seconds that took."""
+async def flood(port: int, member: Member, rate: float = 1e6) -> float:
+    """Publish `rate` messages a second and wait for nothing until the connection is cut; how many seconds that took."""
     _, writer = await log_in(port, member)
     many = b"PUB %s 1000\r\n%s\r\n" % (member.sender().encode(), bytes(1000)) * 100
-    began = time.monotonic()
+    began, sent = time.monotonic(), 0
     try:
         while True:
             writer.write(many)
             await writer.drain()
-            await asyncio.sleep(0)
+            sent += 100
+            await asyncio.sleep(max(0.0, began + sent / rate - time.monotonic()))
     except ConnectionError:
         return time.monotonic() - began
     finally:
@@ -74,27 +75,73 @@ async def test_who_floods_the_bus_is_cut_off_and_others_wait_for_moments(stage: 
     assert await stored(stage, bob, OTHER_ROOM, 8) < 8
 
 
-def owner(cid: int) -> str:
-    return "one" if cid < 10 else "other"
+async def test_who_stays_below_what_comes_at_once_is_cut_off_too_and_named(tmp_path: Path) -> None:
+    policy, log, cut_off = TablePolicy(), Logbook(), list[str]()
+    plane = BusPlane(BusOptions(tmp_path, port=0), policy, log.logger, cut_off=cut_off.append)
+    await plane.start()
+    try:
+        stage = Stage(plane, policy, log)
+        mallory, bob = stage.member(ROOM), stage.member(OTHER_ROOM)
+        async with stage.connect(bob) as b:
+            async with asyncio.timeout(20):
+                halves = [flood(plane.client_port, mallory, 4_500) for _ in range(2)]
+                assert max(await asyncio.gather(*halves)) < 15
+            assert "seq" in await b.publish(OTHER_ROOM)
+        assert cut_off == [mallory.user]
+        assert not await can_connect(stage, mallory)
+    finally:
+        await plane.stop()
+
+
+def over(*counts: tuple[int, str, Received, float], now: float) -> list[str]:
+    """Who is too fast at the time `now` after these counts."""
+    pace = Pace()
+    for count in counts:
+        pace.count(*count)
+    return pace.too_fast(now)
+
+
+ALL, MORE, ONE = Received(MESSAGES_AT_ONCE, 1), Received(MESSAGES_AT_ONCE + 1, 1), Received(1, 1)
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "found"),
+    ("counts", "found"),
     [
-        ({}, {1: Count(FASTEST, 0.1)}, []),
-        ({}, {1: Count(FASTEST + 1, 0.1)}, ["one"]),
-        ({}, {1: Count(FASTEST * 50, 100.0)}, []),
-        ({1: Count(FASTEST * 50, 100.0)}, {1: Count(FASTEST * 51, 101.0)}, []),
-        ({1: Count(FASTEST * 50, 100.0)}, {1: Count(FASTEST * 51 + 1, 101.0)}, ["one"]),
-        ({1: Count(5, 100.0)}, {1: Count(FASTEST * 5, 105.0)}, []),
-        ({1: Count(5, 100.0)}, {11: Count(5, 1.0)}, []),
-        ({}, {1: Count(FASTEST // 2, 1.0), 2: Count(FASTEST, 1.0), 11: Count(FASTEST, 1.0)}, ["one"]),
+        ([(1, "a", ALL, 5.0)], []),
+        ([(1, "a", MORE, 5.0)], ["a"]),
+        ([(1, "a", Received(1, BYTES_AT_ONCE), 5.0)], []),
+        ([(1, "a", Received(1, BYTES_AT_ONCE + 1), 5.0)], ["a"]),
+        ([(1, "a", ALL, 5.0), (2, "a", ONE, 5.0), (3, "b", ALL, 5.0)], ["a"]),
+        ([(1, "a", ALL, 0.0), (1, "a", Received(MESSAGES_AT_ONCE + 5 * MESSAGES, 1), 5.0)], []),
+        ([(1, "a", ALL, 0.0), (1, "a", Received(MESSAGES_AT_ONCE + 5 * MESSAGES + 1, 1), 5.0)], ["a"]),
+        ([(1, "a", ALL, 5.0), (1, "a", ALL, 5.0), (1, "a", ALL, 5.0)], []),
     ],
 )
-def test_too_fast(before: dict[int, Count], now: dict[int, Count], found: list[str]) -> None:
+def test_what_is_too_fast(counts: list[tuple[int, str, Received, float]], found: list[str]) -> None:
+    assert over(*counts, now=5.0) == found
+
+
+@pytest.mark.parametrize(("rate", "after"), [(MESSAGES, None), (2 * MESSAGES, 6), (9_000, 2), (100_000, 1)])
+def test_whoever_goes_on_above_the_pace_is_found_however_long_they_kept_quiet(rate: int, after: int | None) -> None:
     pace = Pace()
-    pace.too_fast(before, owner)
-    assert pace.too_fast(now, owner) == found
+    pace.count(1, "a", ONE, 0.0)
+    found = None
+    for second in range(1, 60):
+        pace.count(1, "a", Received(1 + rate * second, 1), 1e6 + second)
+        if found is None and pace.too_fast(1e6 + second):
+            found = second
+    assert found == after
+
+
+def test_many_short_connections_are_counted_too_and_nothing_of_them_is_kept() -> None:
+    pace = Pace()
+    for cid in range(MESSAGES_AT_ONCE // 1000 + 1):
+        pace.gone(cid, "a", Received(1000, 1000), 5.0)
+    assert pace.too_fast(5.0) == ["a"]
+    pace.keep_out("a", 5.0)
+    assert pace.too_fast(5.0) == []
+    pace.gone(99, "", MORE, 5.0)
+    assert pace.too_fast(5.0) == []
 
 
 def test_being_kept_out_ends() -> None:

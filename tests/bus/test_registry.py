@@ -53,3 +53,15 @@ def test_what_is_gone_is_not_counted_or_reached() -> None:
     registry.gone(1)
     assert len(registry) == 0
     assert registry.revoke(ALICE) == []
+
+
+def test_everybody_is_revoked_once_who_is_on_the_way_too() -> None:
+    registry = Registry()
+    registry.asked(1, ALICE, 0.0).rooms = RED
+    registry.asked(2, BOB, 0.0)
+    assert registry.came_up(1)
+    assert registry.revoke_all() == [1, 2]
+    assert registry.revoke_all() == []
+    assert not registry.came_up(2)
+    registry.asked(3, BOB, 0.0)
+    assert registry.revoke_all() == [3]

@@ -7,24 +7,20 @@ an event that fits nothing is a fault.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+
+MESSAGES = "messages"
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """A message that was acknowledged to its sender. `begun` and `done` are in seconds of one clock."""
+class Written:
+    """What was acknowledged to its writer: a message, or a record of the log `where`.
 
-    text: str
-    begun: float
-    done: float
+    `what` begins with the writer's name and is unique; `begun` and `done` are in seconds of one clock.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """A record that was acknowledged: its place in its log and its hash."""
-
-    log: str
-    sequence: int
-    digest: str
+    where: str
+    what: str
     begun: float
     done: float
 
@@ -60,8 +56,7 @@ class History:
     """All that was recorded. `got` are the texts that each reader was given, in order; `removed` tells when the removal
     of a reader was acknowledged."""
 
-    sent: list[Sent] = field(default_factory=list)
-    appended: list[Appended] = field(default_factory=list)
+    written: list[Written] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     accepted: list[Accepted] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
@@ -70,12 +65,8 @@ class History:
     removed: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What one node shows in the end: all texts of the room, in order, and the hashes of each log's records."""
-
-    texts: Sequence[str]
-    logs: Mapping[str, Sequence[str]]
+Shown = Mapping[str, Sequence[str]]
+"""What one node shows in the end: everything that was written, in order, by where it was."""
 
 
 def faults(history: History, shown: Mapping[str, Shown]) -> list[str]:
@@ -90,11 +81,14 @@ def faults(history: History, shown: Mapping[str, Shown]) -> list[str]:
     ]
 
 
-def longest_pause(done: Sequence[float], since: float, until: float) -> float:
-    """The longest time in seconds without a success between two moments. `done` is when each success came, sorted."""
-    inside = [moment for moment in done if since < moment < until]
-    edges = [since, *inside, until]
-    return max(later - earlier for earlier, later in zip(edges, edges[1:], strict=False))
+def longest_wait(history: History, where: str, since: float, until: float) -> float:
+    """The longest time in seconds that any one writer went without a success between two moments."""
+    waits = [0.0]
+    for writer in {_writer(written.what) for written in history.written if written.where == where}:
+        mine = (one.done for one in history.written if one.where == where and _writer(one.what) == writer)
+        edges = [since, *sorted(done for done in mine if since < done < until), until]
+        waits += [later - earlier for earlier, later in pairwise(edges)]
+    return max(waits)
 
 
 def _failures(history: History) -> Iterator[str]:
@@ -102,46 +96,42 @@ def _failures(history: History) -> Iterator[str]:
     yield from (f"a message was not believed: {refusal}" for refusal in history.refused)
 
 
-def _lost(history: History, node: str, found: Shown) -> Iterator[str]:
-    counted = Counter(found.texts)
-    yield from (f"{node} shows message {text} {times} times" for text, times in counted.items() if times > 1)
-    yield from (f"{node} lacks acknowledged message {sent.text}" for sent in history.sent if sent.text not in counted)
-    place = {text: number for number, text in enumerate(found.texts)}
-    for sender in {_sender(sent.text) for sent in history.sent}:
-        order = [place[sent.text] for sent in history.sent if _sender(sent.text) == sender and sent.text in place]
-        if order != sorted(order):
-            yield f"{node} shows the messages of {sender} in another order than they were acknowledged in"
-    for record in history.appended:
-        digests = found.logs.get(record.log, ())
-        if len(digests) < record.sequence:
-            yield f"{node} lacks acknowledged record {record.sequence} of {record.log}"
-        elif digests[record.sequence - 1] != record.digest:
-            yield f"{node} has another record {record.sequence} of {record.log} than was acknowledged"
+def _lost(history: History, node: str, shown: Shown) -> Iterator[str]:
+    for where in sorted({written.where for written in history.written}):
+        acknowledged = [written.what for written in history.written if written.where == where]
+        found = shown.get(where, ())
+        counted = Counter(found)
+        yield from (f"{node} shows {what} {times} times in {where}" for what, times in counted.items() if times > 1)
+        yield from (
+            f"{node} lacks what was acknowledged in {where}: {what}" for what in acknowledged if not counted[what]
+        )
+        place = {what: number for number, what in enumerate(found)}
+        for writer in sorted({_writer(what) for what in acknowledged}):
+            order = [place[what] for what in acknowledged if _writer(what) == writer and what in place]
+            if order != sorted(order):
+                yield f"{node} shows what {writer} wrote in {where} in another order than it was acknowledged in"
 
 
 def _differences(shown: Mapping[str, Shown]) -> Iterator[str]:
     (first, one), *others = shown.items()
     for name, other in others:
-        if list(one.texts) != list(other.texts):
-            yield f"{first} and {name} show different messages"
-        if {log: list(found) for log, found in one.logs.items()} != {log: list(x) for log, x in other.logs.items()}:
-            yield f"{first} and {name} show different records"
+        for where in sorted(one.keys() | other.keys()):
+            if list(one.get(where, ())) != list(other.get(where, ())):
+                yield f"{first} and {name} show different things in {where}"
 
 
-def _readers(history: History, found: Shown) -> Iterator[str]:
-    begun = {sent.text: sent.begun for sent in history.sent}
+def _readers(history: History, shown: Shown) -> Iterator[str]:
+    kept = shown[MESSAGES]
+    begun = {written.what: written.begun for written in history.written if written.where == MESSAGES}
     for reader, got in history.got.items():
-        if list(found.texts[: len(got)]) != got:
-            wrong = next((n for n, (a, b) in enumerate(zip(found.texts, got, strict=False)) if a != b), len(got))
+        if list(kept[: len(got)]) != got:
+            wrong = next((n for n, (a, b) in enumerate(zip(kept, got, strict=False)) if a != b), len(kept))
             yield f"{reader} was given other messages than were kept, from number {wrong} of {len(got)} on"
         end = history.removed.get(reader)
-        if end is None:
-            if len(got) < len(found.texts):
-                yield f"{reader} was given {len(got)} of {len(found.texts)} messages"
-            continue
-        for text in got:
-            if text not in begun or begun[text] > end:
-                yield f"{reader} was given {text}, which was sent after the removal"
+        if end is None and len(got) < len(kept):
+            yield f"{reader} was given {len(got)} of {len(kept)} messages"
+        late = [what for what in got if end is not None and begun.get(what, 0.0) > end]
+        yield from (f"{reader} was given what was sent after the removal: {what}" for what in late)
 
 
 def _replays(history: History) -> Iterator[str]:
@@ -161,5 +151,5 @@ def _backwards(history: History) -> Iterator[str]:
         reached[seen.client, seen.log] = max(before, seen.sequence)
 
 
-def _sender(text: str) -> str:
-    return text.partition(" ")[0]
+def _writer(what: str) -> str:
+    return what.partition(" ")[0]

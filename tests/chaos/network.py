@@ -3,8 +3,7 @@
 `make chaos` starts the tests in namespaces of their own, so that nothing of this machine changes and nothing is left.
 """
 
-import os
-import shutil
+import contextlib
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -94,7 +93,9 @@ def mounted(*options: str | Path, at: Path) -> Iterator[None]:
 def fill(directory: Path) -> Path:
     """Use up what room is left there; the file that takes it."""
     path = directory / "filler"
-    left = shutil.disk_usage(directory).free
-    with path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, max(left - 4096, 1))
+    with path.open("wb", buffering=0) as file:
+        for size in (2**20, 2**12):
+            with contextlib.suppress(OSError):
+                while file.write(bytes(size)):
+                    pass
     return path

@@ -39,7 +39,11 @@ def test_the_nodes_are_shown(operator: Person) -> None:
     assert operator.does("cluster", "nodes").splitlines()[1].split() == [
         *("magnus", "192.0.2.1", "10.9.0.1", "root", "/opt/unibus")
     ]
-    assert operator.values("cluster", "nodes")[0]["cluster"] == "example"
+    told = operator.values("cluster", "nodes")[0]
+    assert (told["cluster"], told["http"], told["replicas"], told["nodes"][1]["wireguard"]) == (
+        *("example", 8470, 3),
+        "fd00::9:2",
+    )
 
 
 def test_warnings_go_beside_the_result(operator: Person) -> None:
@@ -54,6 +58,7 @@ def test_material_is_made_once_checked_and_renewed(operator: Person) -> None:
     amiss = operator.run("cluster", "certs", "--check")
     assert amiss.status == 1
     assert "is missing" in amiss.out
+    assert amiss.out.endswith(" not both are there\n")
     assert not (deploy / "tls").exists()
     assert len(operator.values("cluster", "certs")[0]["written"]) == 16
     assert len(operator.values("cluster", "env")[0]["written"]) == 4

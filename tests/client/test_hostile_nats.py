@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from aiohttp import web
@@ -11,7 +11,9 @@ from aiohttp import web
 from tests.builders import identity
 from tests.client.hostile import Server, always
 from unibus import connect
-from unibus.client.outbox import Outbox, Seal
+from unibus.client.outbox import Outbox
+from unibus.client.sealer import Seal
+from unibus.crypto.frames import MESSAGES, Purpose
 from unibus.errors import BusUnavailable, NotAUser, UnibusError, Untrusted
 
 BOB = identity("bob")
@@ -88,13 +90,17 @@ async def test_a_nonce_is_signed_and_the_seed_is_not_shown(server: Server, fake:
     assert BOB.seed not in json.dumps(said)
 
 
+def seal(messages: Sequence[bytes], purpose: Purpose = MESSAGES, *, unsettled: int = 0) -> bytes:
+    raise AssertionError(f"nothing is sealed where there is no bus: {messages!r}, {purpose}, {unsettled}")
+
+
 async def prepare(_doubt: bool) -> Seal:
-    return b"".join
+    return seal
 
 
 async def test_a_message_fails_at_its_deadline_while_there_is_no_bus(server: Server) -> None:
     async with asyncio.timeout(10), connect(server.url, BOB) as bus:
-        outbox = Outbox(bus.link, "a" * 26, BOB.user, prepare, deadline=0.3)
+        outbox = Outbox(bus.link, "a" * 26, BOB.user, prepare, lambda: None, deadline=0.3)
         try:
             sent = [outbox.post(b"one"), outbox.post(b"two")]
             for one in sent:

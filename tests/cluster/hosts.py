@@ -1,71 +1,91 @@
-"""Hosts of the test's own: network namespaces on a bridge, each with sshd, and with /etc, /opt and /var/lib of its own.
+"""Hosts of the test's own, on a network of theirs: each with systemd as process 1, a journal, sshd and its own files.
 
 They are in namespaces below one process, so that all of it is gone when that process is. Nothing of this machine
 changes, and there is no way to any other network, so what installs here needs none. Needs root.
 """
 
+import os
 import shlex
 import subprocess
+import time
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
+
+from tests.support.cgroups import cgroups, remove_cgroup
+from tests.support.user_manager import until
 
 WAIT = 60.0  # seconds that one command may take
 
 _WORLD = """\
 set -eu
 mount --make-rprivate /
-mkdir -p /run/netns /run/sshd
+mkdir -p /run/netns
 mount -t tmpfs tmpfs /run/netns
-mount -t tmpfs -o mode=755 tmpfs /run/sshd
 mount -t tmpfs tmpfs "$1"
 ip link set lo up
 ip link add bridge type bridge
-ip address add 10.88.0.254/24 dev bridge
+ip address add 10.88.0.254/32 dev bridge
 ip link set bridge up
 echo ready
 exec sleep infinity
 """
-
 _HOST = """\
 set -eu
-name=$1 number=$2 home=$3 scratch=$4
+name=$1 public=$2 wireguard=$3 cgroup=$4
+shift 4
 ip netns add "$name"
 ip link add "$name" type veth peer name eth0 netns "$name"
 ip link set "$name" master bridge up
+ip route add "$public" dev bridge
 ip -n "$name" link set lo up
 ip -n "$name" link set eth0 up
-ip -n "$name" address add "10.88.0.$number/24" dev eth0
-ip -n "$name" address add "10.99.0.$number/24" dev eth0
-mkdir -p "$scratch/$name/upper" "$scratch/$name/work"
-exec ip netns exec "$name" unshare --mount sh -eu -c '
-	mount -t overlay overlay -o "lowerdir=/etc,upperdir=$1/upper,workdir=$1/work" /etc
-	mount -t tmpfs -o mode=755 tmpfs /opt
-	mount -t tmpfs -o mode=755 tmpfs /var/lib
-	usermod -p "*" root
-	exec /usr/sbin/sshd -D -e -f "$2/sshd_config"
-' host "$scratch/$name" "$home"
+ip -n "$name" address add "$public/32" dev eth0
+ip -n "$name" address add "$wireguard/32" dev eth0
+ip -n "$name" route add default dev eth0
+echo $$ >"$cgroup/cgroup.procs"
+exec nsenter "--net=/run/netns/$name" unshare --mount --pid --uts --ipc --cgroup --fork --kill-child "$@"
 """
+_BOOT = Path(__file__).with_name("boot-host.sh")
+
+
+class Place(NamedTuple):
+    """Where a host is found."""
+
+    public: str
+    wireguard: str
 
 
 class Hosts:
-    """While entered, the hosts `names` have the addresses 10.88.0.1, 10.88.0.2, … and 10.99.0.1, … with root's ssh."""
+    """The hosts of `places`, by their names, while entered; root gets in by ssh."""
 
-    def __init__(self, home: Path, names: list[str]) -> None:
-        self.home, self.names = home, names
+    def __init__(self, home: Path, places: Mapping[str, Place]) -> None:
+        self.home, self.places = home, places
         self.ssh_config = home / "ssh_config"
-        self._processes: list[subprocess.Popen[str]] = []
+        self._cgroup = cgroups() / f"unibus-hosts-{os.getpid()}-{time.monotonic_ns()}"
+        self._world: subprocess.Popen[bytes]
+        self._hosts: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
-        scratch = self.home / "scratch"
+        scratch, ssh = self.home / "scratch", self.home / "ssh"
         scratch.mkdir(parents=True)
-        self._make_keys()
+        ssh.mkdir()
+        self._make_keys(ssh)
+        namespaces = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        world = ["setpriv", "--pdeathsig", "KILL", *namespaces, "sh", "-c", _WORLD, "world", str(scratch)]
+        self._world = self._spawn(world, "world")
         try:
-            world = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-            self._say(self._spawn([*world, "sh", "-c", _WORLD, "world", str(scratch)]), "ready")
-            for number, name in enumerate(self.names, 1):
-                host = ["sh", "-c", _HOST, "host", name, str(number), str(self.home), str(scratch)]
-                self._say(self._spawn(self._inside(host)), "Server listening")
+            until(lambda: self._said("world") == "ready\n", "the world", WAIT)
+            for name, place in self.places.items():
+                cgroup = self._cgroup / name
+                cgroup.mkdir(parents=True)
+                boot = ["sh", str(_BOOT), name, str(ssh), str(scratch / name)]
+                host = ["sh", "-c", _HOST, "host", name, *place, str(cgroup), *boot]
+                self._hosts[name] = self._spawn(self._inside(host), name)
+            for name in self.places:
+                until(partial(self._is_up, name), f"the host {name}", WAIT)
         except BaseException:
             self._end()
             raise
@@ -76,62 +96,69 @@ class Hosts:
     ) -> None:
         self._end()
 
-    def address(self, name: str, network: str = "10.88.0") -> str:
-        """A host's address: the public one, or with `network` another."""
-        return f"{network}.{self.names.index(name) + 1}"
+    @property
+    def running(self) -> list[str]:
+        """The hosts that were not lost."""
+        return list(self._hosts)
 
-    def run(self, *command: str | Path, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def lose(self, name: str) -> None:
+        """Cut a host's power and its cable, for ever."""
+        (self._cgroup / name / "cgroup.kill").write_text("1")
+        self.run("ip", "link", "delete", name)
+        self._hosts.pop(name).wait()
+        remove_cgroup(self._cgroup / name)
+
+    def run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
         """Run a command beside the hosts, on the operator's machine, to its end."""
         words = self._inside([str(word) for word in command])
-        return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=WAIT * 3, check=False)
+        return subprocess.run(words, capture_output=True, text=True, timeout=WAIT * 5, check=False)
 
     def on(self, name: str, script: str) -> str:
         """What a shell script prints on a host, where it has to succeed."""
-        outcome = self.run("ssh", "-F", self.ssh_config, f"root@{self.address(name)}", script)
-        assert outcome.returncode == 0, outcome.stderr
+        outcome = self._ask(name, script)
+        assert outcome.returncode == 0, outcome.stdout + outcome.stderr
         return outcome.stdout
 
-    def _make_keys(self) -> None:
-        for name in ("host_key", "user_key"):
-            keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(self.home / name)]
+    def _ask(self, name: str, script: str) -> subprocess.CompletedProcess[str]:
+        return self.run("ssh", "-F", self.ssh_config, f"root@{self.places[name].public}", script)
+
+    def _is_up(self, name: str) -> bool:
+        assert self._hosts[name].poll() is None, self._said(name)
+        return self._ask(name, "systemctl is-system-running").stdout.strip() == "running"
+
+    def _make_keys(self, ssh: Path) -> None:
+        for key in (ssh / "host_key", self.home / "user_key"):
+            keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", key.name, "-f", str(key)]
             subprocess.run(keygen, check=True)
-        key = (self.home / "host_key.pub").read_text().strip()
-        known = "".join(f"{self.address(name)} {key}\n" for name in self.names)
+        (ssh / "authorized_keys").write_text((self.home / "user_key.pub").read_text())
+        key_line = (ssh / "host_key.pub").read_text().strip()
+        known = "".join(f"{place.public} {key_line}\n" for place in self.places.values())
         (self.home / "known_hosts").write_text(known)
         home = shlex.quote(str(self.home))
         self.ssh_config.write_text(
             f"Host *\n  IdentityFile {home}/user_key\n  IdentitiesOnly yes\n  UserKnownHostsFile {home}/known_hosts\n"
             "  StrictHostKeyChecking yes\n  LogLevel ERROR\n"
         )
-        (self.home / "sshd_config").write_text(
-            f"HostKey {self.home}/host_key\nAuthorizedKeysFile {self.home}/user_key.pub\nStrictModes no\nUsePAM no\n"
-            "PermitRootLogin prohibit-password\nPasswordAuthentication no\nPidFile none\nMaxStartups 100\n"
+        (ssh / "sshd_config").write_text(
+            "HostKey /etc/ssh/host/host_key\nAuthorizedKeysFile /etc/ssh/host/authorized_keys\nStrictModes no\n"
+            "UsePAM no\nPermitRootLogin prohibit-password\nPasswordAuthentication no\nPidFile none\nMaxStartups 100\n"
         )
 
     def _inside(self, command: list[str]) -> list[str]:
-        # The first process is unshare itself; its child is the first of the new namespaces.
-        (child,) = Path(f"/proc/{self._processes[0].pid}/task/{self._processes[0].pid}/children").read_text().split()
+        # The world's process is unshare itself (setpriv became it); its child is the first of the new namespaces.
+        (child,) = Path(f"/proc/{self._world.pid}/task/{self._world.pid}/children").read_text().split()
         return ["nsenter", "--target", child, "--net", "--mount", "--pid", *command]
 
-    def _spawn(self, command: list[str]) -> subprocess.Popen[str]:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        self._processes.append(process)
-        return process
+    def _spawn(self, command: list[str], name: str) -> subprocess.Popen[bytes]:
+        with (self.home / f"{name}.log").open("wb") as log:
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
 
-    def _say(self, process: subprocess.Popen[str], word: str) -> None:
-        """Wait until the process has said `word`."""
-        assert process.stdout is not None
-        said = ""
-        for line in process.stdout:
-            said += line
-            if word in line:
-                return
-        raise AssertionError(f"a host did not start: {said}")
+    def _said(self, name: str) -> str:
+        return (self.home / f"{name}.log").read_text()
 
     def _end(self) -> None:
-        for process in self._processes:
+        for process in (self._world, *self._hosts.values()):
             process.kill()
-        for process in self._processes:
+        for process in (self._world, *self._hosts.values()):
             process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+        remove_cgroup(self._cgroup)

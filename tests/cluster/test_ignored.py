@@ -38,6 +38,29 @@ def test_adding_everything_adds_no_material(clone: Path) -> None:
     assert set(git(clone, "diff", "--cached", "--name-only").stdout.splitlines()) == PUBLIC
 
 
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("out/", "deploy/cluster/out/homer/cluster.env"),
+        ("build/", "deploy/cluster/build/bundle/SHA256SUMS"),
+        ("secrets/", "deploy/cluster/secrets/cluster.pass"),
+        ("*.key", "deploy/cluster/copied.key"),
+        ("deploy/tls/", "deploy/tls/ca.crt"),
+    ],
+)
+def test_each_line_keeps_something_out_that_would_be_committed_without_it(clone: Path, line: str, name: str) -> None:
+    (clone / name).touch()
+    assert git(clone, "add", name).returncode == 1
+    ignored = clone / ".gitignore"
+    lines = ignored.read_text().splitlines()
+    lines.remove(line)
+    ignored.write_text("\n".join(lines) + "\n")
+    assert git(clone, "add", name).returncode == 0
+    who = ("-c", "user.name=ada", "-c", "user.email=ada@bus.example")
+    assert git(clone, *who, "commit", "--quiet", "-m", "a mistake").returncode == 0
+    assert git(clone, "ls-files").stdout.splitlines() == [name]
+
+
 def test_adding_a_secret_by_its_name_is_refused(clone: Path) -> None:
     named = [
         "deploy/tls/ca.key",

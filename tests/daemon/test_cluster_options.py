@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from unibus.daemon import cluster_options
-from unibus.daemon.cluster_options import Given, Typed, is_strong, read, replicas
+from unibus.daemon.cluster_options import Given, Typed, is_own, is_strong, read, replicas
 from unibus.daemon.options import flags
 from unibus.errors import StartRefused
 
@@ -50,6 +50,32 @@ def test_bare_routes_get_the_usual_port_and_lose_this_node_itself(secret_file: P
     assert found is not None
     assert found.peers == (("10.0.0.3", 6250),)
     assert found.tls is not None
+
+
+@pytest.mark.parametrize(
+    ("place", "bind", "own"),
+    [
+        ("127.0.2.1", "127.0.2.1", True),
+        ("127.0.2.2", "127.0.2.1", False),
+        ("127.0.2.2", "::", True),
+        ("localhost", "127.0.0.1", True),
+        ("localhost", "127.0.2.1", False),
+        ("localhost", "::", True),
+        ("fd00:0::2", "fd00::2", True),
+        ("10.0.0.2", "::", False),
+        ("homer.example", "homer.example", True),
+    ],
+)
+def test_each_loopback_address_is_a_place_of_its_own(place: str, bind: str, own: bool) -> None:
+    assert is_own((place, 6250), (bind, 6250)) is own
+    assert not is_own((place, 6251), (bind, 6250))
+
+
+def test_nodes_on_one_port_of_several_loopback_addresses_are_a_cluster(secret_file: Path) -> None:
+    given = near(secret_file, bind="127.0.2.1:6250", routes="nats://127.0.2.1,nats://127.0.2.2,nats://127.0.2.3")
+    found = read(given, node="one", bus_auth="enforce", store="kv", external=False)
+    assert found is not None
+    assert found.peers == (("127.0.2.2", 6250), ("127.0.2.3", 6250))
 
 
 def test_no_name_means_no_cluster() -> None:

@@ -159,6 +159,27 @@ def test_the_steps_by_hand_do_the_same(host: Host) -> None:
     assert "ada" in host.unibus("user", "list").stdout
 
 
+def test_one_appended_flag_makes_it_use_a_server_that_is_there(host: Host) -> None:
+    host.install()
+    host.unibus("init", "ada")
+    section = (ROOT / "deploy/README.md").read_text().partition("### A NATS server that is there already\n")[2]
+    first, second, *_ = (block.partition("```")[0] for block in section.split("```sh\n")[1:])
+    host.manager.run("sh", "-euc", f'cd "$0"\n{first}', host.checkout)
+    conf = host.manager.home / "server.conf"
+    where = f'listen: "127.0.0.1:4222"\njetstream {{ store_dir: "{host.manager.home}/nats", sync_interval: always }}\n'
+    conf.write_text(f'{where}include "unibus.conf"\n')
+    shutil.move(host.checkout / "unibus.conf", host.manager.home)
+    host.manager.run("systemd-run", "--user", "--unit=nats", host.checkout / ".venv/bin/nats-server", "-c", conf)
+    said = host.manager.run("sh", "-euc", f'cd "$0"\n{second}', host.checkout).stdout
+    assert "external" in said
+    until(host.healthy, "a healthy node")
+    assert host.child is None
+    assert "ada" in host.unibus("user", "list").stdout
+    host.unibus("room", "create", "ops")
+    host.unibus("send", "ops", "over the other server")
+    assert "over the other server" in host.unibus("tail", "ops", "--since", "start", "--count", "1").stdout
+
+
 def test_a_host_without_namespaces_is_told_what_that_means(host: Host) -> None:
     host.manager.run_as_root("rmdir", "/run/systemd/unit-root")
     said = host.install().stdout

@@ -15,7 +15,7 @@ from structlog.testing import LogCapture
 
 from unibus.http.limits import Limits
 from unibus.http.problems import problem_middleware
-from unibus.http.site import Site
+from unibus.http.site import Site, tell_no_versions
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -92,6 +92,7 @@ async def serving(
     numbers = count(1)
     problems = problem_middleware(log, incident or (lambda: f"n{next(numbers)}"))
     app = web.Application(middlewares=[problems, *middlewares])
+    app.on_response_prepare.append(tell_no_versions)
     app.add_routes(routes)
     runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()

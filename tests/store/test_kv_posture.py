@@ -34,10 +34,9 @@ def test_one_is_not_and_that_is_no_fault() -> None:
 def test_who_is_away_is_named() -> None:
     silent = {"name": "n2", "current": False, "active": 6_000_000_000}
     behind = {"name": "n3", "current": False, "active": 1, "lag": 101}
-    posture = describe(
-        info(5, silent, behind, {"name": "n1", "current": True, "offline": True}), None, 20, durable=True
-    )
-    assert (posture["current_replicas"], posture["quorum"]) == (1, True)
+    gone = {"name": "n1", "current": True, "offline": True}
+    posture = describe(info(5, silent, behind, gone, {"name": "n4", "current": True}), None, 20, durable=True)
+    assert (posture["current_replicas"], posture["quorum"]) == (2, True)
     assert posture["reasons"] == ["replicas that are away or behind: n1, n2, n3"]
 
 
@@ -45,6 +44,12 @@ def test_a_replica_that_takes_in_the_latest_writes_is_not_current_but_no_reason_
     found = info(3, {"name": "n1", "current": False, "active": 1000, "lag": 3}, {"name": "n2", "current": True})
     posture = describe(found, None, 20, durable=True)
     assert (posture["current_replicas"], posture["reasons"]) == (2, [])
+
+
+def test_too_few_nodes_are_not_highly_available_whatever_was_asked_for() -> None:
+    posture = describe(info(3, {"name": "n1", "current": True}), None, 20, durable=True)
+    assert posture["ha"] is False
+    assert posture["reasons"] == ["there are 2 nodes to keep the records, which are to be on 3: add a node"]
 
 
 def test_without_an_answer_or_a_proof_there_is_no_quorum() -> None:

@@ -13,7 +13,7 @@ import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,10 @@ class Cluster:
                         return found
                     await asyncio.sleep(_LOOK)
         except TimeoutError:
-            said = {name: one["reasons"] if isinstance(one, Mapping) else one for name, one in told.items()}
+            said = {
+                name: (one["reasons"], (one["cluster"] or {}).get("streams")) if isinstance(one, Mapping) else one
+                for name, one in told.items()
+            }
             raise AssertionError(f"not within {within:g} s: {said}") from None
 
     async def well(self, within: float = WAIT, *names: str) -> dict[str, Health]:
@@ -201,7 +204,8 @@ def free_places(count: int = 3) -> list[LocalNode]:
 async def cluster(base: Path, places: Sequence[LocalNode] | None = None) -> AsyncIterator[Cluster]:
     """A cluster in `base`, none of whose nodes has started; all are ended in the end."""
     made = Cluster(base, places or free_places())
-    async with AsyncExitStack() as ending:
-        for node in made.nodes:
-            ending.push_async_callback(node.end)
+    try:
         yield made
+    finally:
+        for node in made.nodes:  # those that a test has put in, too
+            await node.end()

@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from tests.support.cgroups import cgroups, remove_cgroup
 
 USER, UID = "tester", 4250
 WAIT = 30.0
@@ -34,7 +35,7 @@ class UserManager:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.services = home / ".config" / "systemd" / "user"
-        self._cgroup = _cgroups() / f"unibus-test-{os.getpid()}-{time.monotonic_ns()}"
+        self._cgroup = cgroups() / f"unibus-test-{os.getpid()}-{time.monotonic_ns()}"
         self._process: subprocess.Popen[bytes] | None = None
         self._init = ""
 
@@ -103,24 +104,4 @@ class UserManager:
         if self._process is not None:
             self._process.kill()  # unshare takes its child along, and with that all in its process namespace
             self._process.wait()
-        groups = sorted((path for path in self._cgroup.rglob("*") if path.is_dir()), reverse=True)
-        for group in (*groups, self._cgroup):
-            until(partial(_removed, group), f"{group} to be empty")
-
-
-def _removed(group: Path) -> bool:
-    try:
-        group.rmdir()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False  # its last process is still ending
-    return True
-
-
-def _cgroups() -> Path:
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, place, kind, *_ = line.split()
-        if kind == "cgroup2":
-            return Path(place)
-    raise AssertionError("these tests need a mounted cgroup2")
+        remove_cgroup(self._cgroup)

@@ -5,6 +5,7 @@ server and without a queue group, because a peer that lags behind could let a re
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import nats.errors
@@ -20,11 +21,16 @@ from unibus.bus.permissions import EVERYTHING, Permissions, permissions
 from unibus.bus.registry import Registry
 from unibus.bus.workers import Workers
 from unibus.errors import InvalidInput, LimitReached, NotAUser, RateLimited, UnibusError
+from unibus.model.rates import Rates, address_key
+from unibus.services.audit import ACTOR
 from unibus.services.ports import BusPolicy, Decided
 
 MOST_AT_ONCE = 512
 MOST_OF_ONE = 1000
 """Connections of one user at a server; what one has, nobody else can have."""
+LOGINS, LOGINS_AT_ONCE = 50, 500
+"""A second from one address: after a restart a thousand clients behind one come back within ten seconds."""
+_ADDRESSES = 10_000
 _DECIDE_WITHIN = AUTH_TIMEOUT * 0.75
 
 
@@ -33,7 +39,7 @@ class Callout:
 
     With `lease`, in seconds, nobody stays longer than one and a half of that without being decided on again. In a
     cluster the account for callouts is `shared` with the other servers. Users that are `withheld` wait outside,
-    and those that are `kept_out` for what they did.
+    and those that are `kept_out` for what they did. `monotonic` gives seconds and never goes back.
     """
 
     def __init__(
@@ -53,6 +59,7 @@ class Callout:
         shared: bool = False,
         withheld: Callable[[str], bool] = lambda _user: False,
         kept_out: Callable[[str], bool] = lambda _user: False,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._links = links
         self._keys = keys
@@ -68,6 +75,8 @@ class Callout:
         self._own_curve = links.curve if shared else None
         self._withheld = withheld
         self._kept_out = kept_out
+        self._monotonic = monotonic
+        self._logins = Rates(LOGINS, LOGINS_AT_ONCE, _ADDRESSES)
         self._workers = Workers("auth callout", MOST_AT_ONCE, log)
 
     async def start(self) -> None:
@@ -127,7 +136,9 @@ class Callout:
 
     async def _admit(self, attempt: core.Attempt) -> str:
         """The approval of a proven member. A revocation that comes while the policy decides wins."""
+        self._check_rate(attempt)
         user = core.prove(attempt)
+        ACTOR.set(user)
         if self._kept_out(user):
             raise RateLimited("this identity has sent too much: it is let in again in some seconds")
         if self._registry.known(attempt.cid) is None and self._registry.held_by(user) >= MOST_OF_ONE:
@@ -146,6 +157,13 @@ class Callout:
         granted = permissions(grants) if self._mode is BusAuth.ENFORCE else EVERYTHING
         self._decided(user, attempt.host, None)
         return self._approve(attempt, granted)
+
+    def _check_rate(self, attempt: core.Attempt) -> None:
+        """Raise RateLimited when too many try from one address; it costs less than a signature to find out."""
+        address = address_key(attempt.host)
+        again = self._registry.known(attempt.cid) is not None  # the server asks about one that is in
+        if address is not None and not again and self._logins.wait(address, self._monotonic()):
+            raise RateLimited("too many connect from this address: try again in some seconds")
 
     def _let_in_unchecked(self, attempt: core.Attempt) -> str:
         self._registry.asked(attempt.cid, attempt.claimed, self._clock()).rooms = frozenset()

@@ -21,7 +21,7 @@ from unibus.bus.workers import Workers
 from unibus.crypto.encoding import dump_json
 from unibus.errors import BusUnavailable, NotFound, UnibusError
 from unibus.model import subjects
-from unibus.services.ports import BusPolicy
+from unibus.services.ports import BusPolicy, Undelivered
 
 MOST_AT_ONCE = 64
 END_WITHIN = 2.0
@@ -35,12 +35,20 @@ class Deliveries:
     """The deliveries of one life of the server; with `seat`, of one in a cluster."""
 
     def __init__(
-        self, links: Links, policy: BusPolicy, mode: BusAuth, log: FilteringBoundLogger, seat: Seat | None = None
+        self,
+        links: Links,
+        policy: BusPolicy,
+        mode: BusAuth,
+        log: FilteringBoundLogger,
+        seat: Seat | None = None,
+        *,
+        undelivered: Undelivered = lambda _user, _room, _error: None,
     ) -> None:
         self._links = links
         self._policy = policy
         self._mode = mode
         self._log = log
+        self._undelivered = undelivered
         self._book = delivery_book.Book()
         self._seat = seat
         self._lingering: dict[str, delivery_book.Delivery] = {}
@@ -73,12 +81,12 @@ class Deliveries:
         for delivery in ending:
             self._book.strike(delivery.token)
         lingering = [found for found in self._lingering.values() if found.user == user and room in {None, found.room}]
-        self._withheld.update(delivery.token for delivery in (*ending, *lingering))
-        await asyncio.gather(*(self._delete(delivery) for delivery in ending))
+        self._withheld.update(delivery.token for delivery in lingering)
+        await asyncio.gather(*(self._delete(delivery, withheld=True) for delivery in ending))
 
     def lingers(self, user: str) -> bool:
         """Whether something that was taken from `user` may still be fed."""
-        return any(self._lingering[token].user == user for token in self._withheld & self._lingering.keys())
+        return any(self._lingering[token].user == user for token in self._withheld)
 
     def gone(self, token: str) -> None:
         """The delivery called `token` is said to be no more.
@@ -87,7 +95,7 @@ class Deliveries:
         one that was not ended from here is ended once more.
         """
         if (delivery := self._book.strike(token)) is not None:
-            self._linger(delivery)
+            self._linger(delivery, withheld=False)
 
     async def _asked(self, message: Msg) -> None:
         if self._workers.full:
@@ -97,28 +105,29 @@ class Deliveries:
             self._workers.run(self._handle(message))
 
     async def _handle(self, message: Msg) -> None:
+        # The permission to publish here proved the user, who is the subject's last part but one.
+        user, room = message.subject.split(".")[-2], None
         try:
-            # The permission to publish here proved the user, who is the subject's last part but one.
-            answer: dict[str, object] = {"after": await self._open(message.subject.split(".")[-2], message.data)}
+            delivery, asked_after = delivery_book.read_request(user, message.data)
+            room = delivery.room
+            answer: dict[str, object] = {"after": await self._open(delivery, asked_after)}
         except UnibusError as error:
+            self._undelivered(user, room, error)
             answer = _problem(error)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong inside, the outside hears an answer
             self._log.error("a delivery could not be opened", exc_info=error)
             answer = _problem(UnibusError())
         await self._answer(message, answer)
 
-    async def _open(self, user: str, data: bytes) -> int:
-        """Open the delivery that `data` asks for; the sequence after which it begins."""
-        delivery, asked_after = delivery_book.read_request(user, data)
+    async def _open(self, delivery: delivery_book.Delivery, asked_after: int | None) -> int:
+        """Open the delivery; the sequence after which it begins."""
         await self._check(delivery)
         self._book.enter(delivery)
         try:
             after = await self._feed(delivery, asked_after)
         except BaseException as error:
             self._book.strike(delivery.token)
-            if not isinstance(error, BusUnavailable):  # refused, and not only late
-                self._withheld.add(delivery.token)
-            await self._delete(delivery)
+            await self._delete(delivery, withheld=not isinstance(error, BusUnavailable))  # refused, and not only late
             raise
         return after
 
@@ -151,19 +160,20 @@ class Deliveries:
                 "enforce would refuse this delivery", user=delivery.user, room=delivery.room, code=error.code
             )
 
-    async def _delete(self, delivery: delivery_book.Delivery) -> None:
+    async def _delete(self, delivery: delivery_book.Delivery, *, withheld: bool) -> None:
         if self._seat is None:
             await self._links.jetstream(f"CONSUMER.DELETE.{_CONSUMER % delivery.token}")
             return
         try:
             await self._delete_for_all(delivery.token, self._seat)
-            self._withheld.discard(delivery.token)
         except BusUnavailable as error:
             self._log.warning("a delivery could not be ended yet", user=delivery.user, reason=error.message)
-            self._linger(delivery)
+            self._linger(delivery, withheld=withheld)
 
-    def _linger(self, delivery: delivery_book.Delivery) -> None:
+    def _linger(self, delivery: delivery_book.Delivery, *, withheld: bool) -> None:
         self._lingering[delivery.token] = delivery
+        if withheld:
+            self._withheld.add(delivery.token)
         if self._ending is None or self._ending.done():
             self._ending = asyncio.create_task(self._end_lingering(), name="deliveries to end")
 

@@ -16,7 +16,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from structlog.typing import FilteringBoundLogger
 
-from unibus.bus import cluster_watch, config, retention, snapshot, stream
+from unibus.bus import cluster_watch, config, copies, retention, snapshot, stream, taking_in
 from unibus.bus.callout import Callout
 from unibus.bus.cluster import Seat
 from unibus.bus.cluster_watch import ClusterWatch
@@ -26,14 +26,16 @@ from unibus.bus.links import Links, dial_core
 from unibus.bus.listening import watch_subscriptions
 from unibus.bus.mark import Marker
 from unibus.bus.options import BusAuth, BusOptions
-from unibus.bus.pace import Pace, watch_pace
+from unibus.bus.pace import Pace
+from unibus.bus.pacing import sent_by, watch_pace
 from unibus.bus.posture import Posture, read_posture
 from unibus.bus.registry import Registry
+from unibus.bus.retention import Retention
 from unibus.bus.server import Reached, Server
+from unibus.bus.standing import watch_standing
 from unibus.bus.tap import tap
-from unibus.errors import BusUnavailable, RuleBroken, StartRefused
-from unibus.model.subjects import STREAM
-from unibus.services.ports import BusPolicy, Decided, StreamState
+from unibus.errors import BusUnavailable, StartRefused
+from unibus.services.ports import BusPolicy, Decided, StreamState, Undelivered
 
 READY_WITHIN = 120.0
 STOP_GRACE = 5.0
@@ -46,7 +48,10 @@ _NOTE_WITHIN = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What every life is given: the same keys, policy, clock (Unix seconds) and randomness through all restarts."""
+    """What every life is given: the same keys, policy, clock (Unix seconds) and randomness through all restarts.
+
+    `current` says why what was decided may not be known here, None if it is; `cut_off` hears of users that were.
+    """
 
     options: BusOptions
     server: Server
@@ -57,6 +62,10 @@ class Surroundings:
     random: Callable[[int], bytes]
     log: FilteringBoundLogger
     decided: Decided
+    undelivered: Undelivered
+    monotonic: Callable[[], float]
+    current: Callable[[], str | None]
+    cut_off: Callable[[str], None]
 
 
 class Life:
@@ -69,6 +78,8 @@ class Life:
         self._links: Links | None = None
         self.deliveries: Deliveries | None = None
         self.registry = Registry()
+        self._pace = Pace()
+        self._retention: Retention | None = None
         self.refusal: StartRefused | None = None
         self._left = asyncio.Event()
         self._name = ""
@@ -118,9 +129,14 @@ class Life:
         """Drop what the room no longer keeps. Raises BusUnavailable."""
         if self.hindrance:
             raise BusUnavailable(self.hindrance)
-        if self._links is not None:
-            async with self._around.marker.dropping():
-                await retention.retain(self._links, room, seconds, size, self._around.clock())
+        if self._retention is not None:
+            await self._retention.retain(room, seconds, size, self._around.clock())
+
+    async def drop(self, room: str) -> int:
+        """Drop all of the room's messages; how many there were. Raises BusUnavailable."""
+        links = self._serving()
+        async with self._around.marker.dropping():
+            return await retention.drop(links, room)
 
     async def snapshot(self, path: Path) -> StreamState:
         """Write all frames to the new file `path`. Raises BusUnavailable, OSError."""
@@ -130,25 +146,31 @@ class Life:
 
     async def holds(self, state: StreamState) -> bool:
         """See `services.ports.MessagesPlace`."""
-        if self._links is None:
-            raise BusUnavailable("nats-server is not ready: try again")
-        return await snapshot.held(self._links) == state
+        return await taking_in.holds(self._serving(), state)
 
     async def take_in(self, path: Path, state: StreamState) -> None:
         """See `services.ports.MessagesPlace`."""
-        links, options = self._links, self._around.options
-        if links is None or self.hindrance:
-            raise BusUnavailable(self.hindrance or "nats-server is not ready: try again")
         async with self._checking:  # a stream that is just being made would pass for one that is lost
-            found = await snapshot.held(links)
-            if found == state:
-                return
-            if found is not None and found.last:
-                raise RuleBroken("the bus has messages already: start it anew, with empty data directories")
-            if found is not None:
-                await links.jetstream(f"STREAM.DELETE.{STREAM}")
-            replicas = options.cluster.replicas if options.cluster is not None else 1
-            await snapshot.load(links, path, state, options.max_payload, replicas)
+            await taking_in.take_in(self._serving(), self._around.options, path, state)
+
+    def _serving(self) -> Links:
+        if self._links is None or self.hindrance:
+            raise BusUnavailable(self.hindrance or "nats-server is not ready: try again")
+        return self._links
+
+    async def keep_on(self, replicas: int) -> None:
+        """See `services.ports.ClusterPlace`."""
+        size = self.cluster.view.get("size", 1) if self.cluster is not None else 1
+        await copies.keep_on(self._reachable(), replicas, int(str(size)))
+
+    async def give_up(self, node: str) -> None:
+        """See `services.ports.ClusterPlace`."""
+        await copies.give_up(self._reachable(), node)
+
+    def _reachable(self) -> Links:
+        if self._links is None:
+            raise BusUnavailable("nats-server is not ready: try again")
+        return self._links
 
     async def renew(self) -> None:
         """Have the server take up the certificate that is in its file now, and return when it shows it.
@@ -212,7 +234,10 @@ class Life:
         await links.system.subscribe(f"$SYS.ACCOUNT.{config.MEMBERS}.*", cb=self._came_or_went)
         await links.system.flush()
         self._links = links
-        self.deliveries = Deliveries(links, around.policy, options.mode, around.log, seat)
+        self._retention = Retention(links, around.marker.dropping)
+        self.deliveries = Deliveries(
+            links, around.policy, options.mode, around.log, seat, undelivered=around.undelivered
+        )
         self._closing.push_async_callback(self.deliveries.close)
         if options.cluster is not None:
             self.cluster = ClusterWatch(
@@ -222,19 +247,16 @@ class Life:
         await self.deliveries.start()
         if options.mode is BusAuth.WARN:
             await tap(links, around.policy, around.log)
-            watch = asyncio.create_task(
-                watch_subscriptions(links, self.posture.server, self.registry, around.policy, around.log),
-                name="subscriptions watch",
-            )
-            watch.add_done_callback(self._check_ended)
-            self._closing.callback(watch.cancel)
-        loop, pace = asyncio.get_running_loop(), Pace()
+            watching = watch_subscriptions(links, self.posture.server, self.registry, around.policy, around.log)
+            self._run(watching, "subscriptions watch")
+        monotonic = around.monotonic
         if options.mode is BusAuth.ENFORCE:
-            pacing = asyncio.create_task(
-                watch_pace(links, self.posture.server, config.MEMBERS, self.registry, pace, around.log), name="pace"
+            server, registry = self.posture.server, self.registry
+            self._run(
+                watch_pace(links, server, config.MEMBERS, registry, self._pace, monotonic, around.log, around.cut_off),
+                "pace",
             )
-            pacing.add_done_callback(self._check_ended)
-            self._closing.callback(pacing.cancel)
+            self._run(watch_standing(links, server, registry, around.current, monotonic, around.log), "standing")
         callout = Callout(
             links,
             around.keys,
@@ -249,13 +271,18 @@ class Life:
             lease=self._server.lease,
             shared=options.cluster is not None,
             withheld=self.deliveries.lingers,
-            kept_out=lambda user: pace.kept_out(user, loop.time()),
+            kept_out=lambda user: self._pace.kept_out(user, monotonic()),
+            monotonic=monotonic,
         )
         self._closing.push_async_callback(callout.close)
         await callout.start()
-        check = asyncio.create_task(self._keep_checking(links), name="nats-server check")
-        check.add_done_callback(self._check_ended)
-        self._closing.callback(check.cancel)
+        self._run(self._keep_checking(links), "nats-server check")
+
+    def _run(self, check: Coroutine[object, object, None], name: str) -> None:
+        """Have `check` run until this life is over; that it fails ends it."""
+        task = asyncio.create_task(check, name=name)
+        task.add_done_callback(self._check_ended)
+        self._closing.callback(task.cancel)
 
     async def _unless_over(self, work: Coroutine[object, object, None]) -> None:
         """Do `work`, but give up as soon as this life is over or it took too long."""
@@ -307,6 +334,7 @@ class Life:
             return  # another node's connection, which has a number of its own
         cid = int(event["client"]["id"])
         if message.subject.endswith(".DISCONNECT"):
+            self._pace.gone(cid, self.registry.user_of(cid), sent_by(event), self._around.monotonic())
             self.registry.gone(cid)
             self._left.set()
         elif message.subject.endswith(".CONNECT") and not self.registry.came_up(cid):

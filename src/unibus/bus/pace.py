@@ -1,105 +1,83 @@
-"""Members who send more than a bus can be meant for: noticed by nats-server's counts, cut off, kept out for a while.
+"""How much each user sends: buckets filled by what nats-server has counted, and who is kept out for a while. Pure.
 
-A client of ours waits for acknowledgements and never comes near. nats-server itself sets no pace, and all that is
-stored goes through one queue, in which everybody else then waits. Must never look into a message.
+A client of ours carries many messages in a frame, waits for acknowledgements, and stays far below. nats-server itself
+sets no pace, and all that is stored goes through one queue, in which everybody else then waits. Must never look into a
+message, and never judge by what a connection did long ago.
 """
 
-import asyncio
-from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
-from pydantic import BaseModel, ValidationError
-from structlog.typing import FilteringBoundLogger
-
-from unibus.bus.links import Links
-from unibus.bus.registry import Registry
-from unibus.errors import BusUnavailable
-
-LOOK_EVERY = 1.0
-FASTEST = 10_000
-"""Messages a second of one user, over the time between two looks."""
+MESSAGES = 1_500
+"""A second of one user, without end. From some thousands on others wait for long; a client of ours sends hundreds."""
+MESSAGES_AT_ONCE = 10_000
+"""What may come beyond that: stored within two or three seconds, after which nobody waits any more."""
+BYTES = 256 << 20
+"""A second of one user, without end. The most that a client of ours was seen to store alone are 214 MiB."""
+BYTES_AT_ONCE = 5 * BYTES
 KEPT_OUT = 10.0
-"""Seconds that its user is then kept out."""
-_LAST_ACTIVE = 256
-"""Whoever sends that much is among those that sent last, sooner or later."""
-
-
-class _Connection(BaseModel):
-    cid: int
-    in_msgs: int
-    start: datetime
-
-
-class _Connections(BaseModel):
-    now: datetime
-    connections: list[_Connection] = []
-
-
-class _Answer(BaseModel):
-    data: _Connections
+"""Seconds that whoever sent more is kept out: what had come of it is stored by then, and a new burst is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
-    """How many messages a connection has sent in its `age` in seconds."""
+class Received:
+    """What nats-server has taken from a connection since that began."""
 
-    messages: int
-    age: float
+    messages: int = 0
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """What a user has sent beyond the pace, as it was at the time `at`."""
+
+    at: float
+    messages: float = 0.0
+    bytes: float = 0.0
+
+    def leak(self, now: float) -> None:
+        self.messages = max(0.0, self.messages - MESSAGES * (now - self.at))
+        self.bytes = max(0.0, self.bytes - BYTES * (now - self.at))
+        self.at = now
 
 
 class Pace:
-    """What was counted, and who is kept out. Pure state; times are in seconds of one clock."""
+    """What each user has sent over all of its connections. Times are in seconds of one clock that never goes back."""
 
-    def __init__(self, fastest: int = FASTEST) -> None:
-        self._fastest = fastest
-        self._counted: Mapping[int, Count] = {}
+    def __init__(self) -> None:
+        self._counted: dict[int, Received] = {}
+        self._buckets: dict[str, _Bucket] = {}
         self._until: dict[str, float] = {}
 
-    def too_fast(self, counts: Mapping[int, Count], owner: Callable[[int], str]) -> list[str]:
-        """The users whose connections, taken together, sent too much since they were counted last.
+    def count(self, cid: int, user: str, received: Received, now: float) -> None:
+        """Connection `cid` of `user` has sent that much by now; what it was counted with before is not counted anew."""
+        before = self._counted.get(cid, Received())
+        self._counted[cid] = received
+        bucket = self._buckets.setdefault(user, _Bucket(now))
+        bucket.leak(now)
+        bucket.messages += max(0, received.messages - before.messages)
+        bucket.bytes += max(0, received.bytes - before.bytes)
 
-        One that was not counted is taken by all its age. `owner` is the user of a connection.
-        """
-        before, self._counted = self._counted, counts
-        rates: Counter[str] = Counter()
-        for cid, count in counts.items():
-            last = before.get(cid, Count(0, 0.0))
-            rates[owner(cid)] += int((count.messages - last.messages) / max(LOOK_EVERY, count.age - last.age))
-        return [user for user, rate in rates.items() if rate > self._fastest]
+    def gone(self, cid: int, user: str, received: Received, now: float) -> None:
+        """Connection `cid` has ended; "" is nobody's. Who sends all in many short connections is counted here."""
+        if user:
+            self.count(cid, user, received, now)
+        self._counted.pop(cid, None)
+
+    def too_fast(self, now: float) -> list[str]:
+        """The users who have sent too much by now; who has not sent for a while is forgotten."""
+        for bucket in self._buckets.values():
+            bucket.leak(now)
+        self._buckets = {user: one for user, one in self._buckets.items() if one.messages or one.bytes}
+        return [
+            user for user, one in self._buckets.items() if one.messages > MESSAGES_AT_ONCE or one.bytes > BYTES_AT_ONCE
+        ]
 
     def keep_out(self, user: str, now: float) -> None:
-        """Not to be let in for a while."""
+        """Not to be let in for a while, and then with a new bucket."""
         self._until = {one: until for one, until in self._until.items() if until > now}
         self._until[user] = now + KEPT_OUT
+        self._buckets.pop(user, None)
 
     def kept_out(self, user: str, now: float) -> bool:
         """Whether that holds now."""
         return self._until.get(user, now) > now
-
-
-async def watch_pace(
-    links: Links, server: str, account: str, registry: Registry, pace: Pace, log: FilteringBoundLogger
-) -> None:
-    """Look again and again at the members in `account` of the server with the id `server`, until cancelled."""
-    loop = asyncio.get_running_loop()
-    while True:
-        await asyncio.sleep(LOOK_EVERY)
-        try:
-            for user in pace.too_fast(await _counts(links, server, account), registry.user_of):
-                pace.keep_out(user, loop.time())
-                log.warning("a member sent too much and is kept out for a while", user=user)
-                for cid in registry.revoke(user):
-                    await links.server(f"{server}.KICK", {"cid": cid})
-        except BusUnavailable:
-            continue  # what it means that nats-server does not answer is for others to say
-
-
-async def _counts(links: Links, server: str, account: str) -> Mapping[int, Count]:
-    asked = {"acc": account, "sort": "last", "limit": _LAST_ACTIVE}
-    try:
-        found = _Answer.model_validate(await links.server(f"{server}.CONNZ", asked)).data
-    except ValidationError as error:
-        raise BusUnavailable("nats-server's description of its connections is not understood") from error
-    return {one.cid: Count(one.in_msgs, (found.now - one.start).total_seconds()) for one in found.connections}

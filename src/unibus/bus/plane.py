@@ -26,7 +26,7 @@ from unibus.bus.server import Server
 from unibus.crypto.encoding import dump_json
 from unibus.errors import BusUnavailable, StartRefused
 from unibus.model import subjects
-from unibus.services.ports import BusPolicy, Decided, StreamState
+from unibus.services.ports import BusPolicy, Decided, StreamState, Undelivered
 
 OTHER_CONFIGURATION = "nats-server runs with another configuration than the daemon made: restart the daemon"
 GIVE_UP_AFTER = 5
@@ -46,11 +46,19 @@ class BusPlane:
         random: Callable[[int], bytes] = os.urandom,
         jitter: Callable[[], float] = chance.random,
         decided: Decided = lambda _user, _host, _error: None,
+        undelivered: Undelivered = lambda _user, _room, _error: None,
+        monotonic: Callable[[], float] = time.monotonic,
+        current: Callable[[], str | None] = lambda: None,
+        cut_off: Callable[[str], None] = lambda _user: None,
     ) -> None:
         self._options = options
         self._policy = policy
         self._log = log
         self._decided = decided
+        self._undelivered = undelivered
+        self._monotonic = monotonic
+        self._current = current
+        self._cut_off = cut_off
         self._clock = clock
         self._random = random
         self._jitter = jitter
@@ -82,6 +90,10 @@ class BusPlane:
             random=self._random,
             log=self._log,
             decided=self._decided,
+            undelivered=self._undelivered,
+            monotonic=self._monotonic,
+            current=self._current,
+            cut_off=self._cut_off,
         )
         try:
             first = await self._begin(around)
@@ -185,6 +197,25 @@ class BusPlane:
             await self._life.retain(room, seconds, size)
         except BusUnavailable as error:
             self._log.warning("a room's old messages were not dropped", room=room, reason=error.message)
+
+    async def keep_on(self, replicas: int) -> None:
+        """See `services.ports.ClusterPlace`."""
+        await self._alive().keep_on(replicas)
+
+    async def give_up(self, node: str) -> None:
+        """See `services.ports.ClusterPlace`."""
+        await self._alive().give_up(node)
+
+    def _alive(self) -> Life:
+        if self._life is None:
+            raise BusUnavailable(f"nats-server is not there: {self._reason}")
+        return self._life
+
+    async def drop(self, room: str) -> int:
+        """See `services.ports.MessageDrop`."""
+        if self._life is None:
+            raise BusUnavailable(f"the messages cannot be dropped now: {self._reason}")
+        return await self._life.drop(room)
 
     async def snapshot(self, path: Path) -> StreamState:
         """See `services.ports.MessageCopies`."""

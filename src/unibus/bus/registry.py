@@ -85,6 +85,10 @@ class Registry:
         """Mark what `user` has, or only what carries `room`, as revoked; the numbers of those connections."""
         return [connection.cid for connection in self._reached(user, room) if _mark(connection)]
 
+    def revoke_all(self) -> list[int]:
+        """Mark everything as revoked; the numbers of what was not before."""
+        return [connection.cid for connection in self._all.values() if not connection.revoked and _mark(connection)]
+
     def _reached(self, user: str, room: str | None) -> Iterable[Connection]:
         for connection in self._all.values():
             undecided = connection.rooms is None

@@ -38,7 +38,7 @@ async def save(links: Links, path: Path) -> StreamState:
     chunks = await links.core.subscribe(inbox)
     try:
         asked = {"deliver_subject": inbox, "no_consumers": True, "chunk_size": CHUNK}
-        state = _state(await links.jetstream(f"STREAM.SNAPSHOT.{STREAM}", asked))
+        state = read_state(await links.jetstream(f"STREAM.SNAPSHOT.{STREAM}", asked))
         with path.open("xb") as file:
             while True:
                 chunk = await chunks.next_msg(timeout=STALLED)
@@ -85,7 +85,7 @@ async def load(links: Links, path: Path, state: StreamState, max_payload: int, r
 async def held(links: Links) -> StreamState | None:
     """What the stream holds, None if there is none. Raises BusUnavailable."""
     info = await links.jetstream(f"STREAM.INFO.{STREAM}")
-    return None if info is None else _state(info)
+    return None if info is None else read_state(info)
 
 
 async def _settled(links: Links, state: StreamState) -> StreamState | None:
@@ -124,7 +124,8 @@ async def _unless_lost(links: Links, asked: Awaitable[T]) -> T:
     return task.result()
 
 
-def _state(answer: dict[str, object] | None) -> StreamState:
+def read_state(answer: dict[str, object] | None) -> StreamState:
+    """What a stream holds by a STREAM.INFO answer. Raises BusUnavailable."""
     match answer:
         case {"state": {"messages": int(m), "bytes": int(b), "first_seq": int(first), "last_seq": int(last)}}:
             # A stream that never held a message begins at 0 or at 1, as it likes.

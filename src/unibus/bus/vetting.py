@@ -41,6 +41,7 @@ class _Account(BaseModel):
     jetstream_enabled: bool = False
     exports: list[_Export] = []
     imports: list[_Import] = []
+    mappings: dict[str, object] = {}
 
 
 class _Detail(BaseModel):
@@ -51,12 +52,19 @@ class _Accounts(BaseModel):
     data: _Detail
 
 
+class _Listener(BaseModel):
+    port: int = 0
+
+
 class _Variables(BaseModel):
     max_payload: int
     max_control_line: int
     auth_timeout: float
     config_load_time: str
     config_digest: str = ""
+    leaf: _Listener = _Listener()
+    gateway: _Listener = _Listener()
+    mqtt: _Listener = _Listener()
 
 
 class _Described(BaseModel):
@@ -121,9 +129,14 @@ async def one_server(links: Links) -> str:
 
 async def look(links: Links, server: str, max_payload: int) -> str:
     """Read back how the server `server` is set up; what `settings` says of it now. Raises Unfit, BusUnavailable."""
-    core, members = [await _account(links, server, name) for name in ("CORE", MEMBERS)]
+    core, members, auth = [await _account(links, server, name) for name in ("CORE", MEMBERS, "AUTH")]
     described = await _variables(links, server)
-    if troubles := [*access_troubles(core, members), *limit_troubles(described, max_payload)]:
+    troubles = (
+        *access_troubles(core, members, auth),
+        *listener_troubles(described),
+        *limit_troubles(described, max_payload),
+    )
+    if troubles:
         raise Unfit(f"{troubles[0]}{ADVICE}")
     return _mark(described)
 
@@ -133,7 +146,7 @@ async def settings(links: Links, server: str) -> str:
     return _mark(await _variables(links, server))
 
 
-def access_troubles(core: _Account, members: _Account) -> Iterable[str]:
+def access_troubles(core: _Account, members: _Account, auth: _Account) -> Iterable[str]:
     """What the accounts have, or lack, against `config.access`."""
     if not core.jetstream_enabled:
         yield "has no jetstream in its account CORE"
@@ -141,10 +154,22 @@ def access_troubles(core: _Account, members: _Account) -> Iterable[str]:
         yield "has its members beside jetstream, where one of them could command it"
     if _exported(core) != {(kind, subject, (MEMBERS,)) for kind, subject in SHARED}:
         yield "shares other subjects of CORE than a bus does"
-    # What it brings in from its system account is its own doing, the same in every account.
-    brought = {one for one in _imported(members) if one[1] != "SYS"}
-    if brought != {(kind, "CORE", subject, subject) for kind, subject in SHARED}:
-        yield f"brings other subjects into {MEMBERS} than a bus does"
+    if auth.exports:
+        yield "shares subjects of AUTH, where it is decided who may connect"
+    shared = {(kind, "CORE", subject, subject) for kind, subject in SHARED}
+    for account in (core, members, auth):
+        name = account.account_name
+        if _imported(account) - _given_to(name) != (shared if account is members else set()):
+            yield f"brings other subjects into {name} than a bus does"
+        if account.mappings:  # what a member publishes would arrive as something else
+            yield f"maps subjects of its account {name} to others"
+
+
+def listener_troubles(described: _Variables) -> Iterable[str]:
+    """Which other ways in there are: who comes by them does not come as a client that this daemon decides on."""
+    for what, listener in (("leafnodes", described.leaf), ("gateways", described.gateway), ("mqtt", described.mqtt)):
+        if listener.port:
+            yield f"listens for {what}, which a bus does not use"
 
 
 def limit_troubles(described: _Variables, max_payload: int) -> Iterable[str]:
@@ -155,6 +180,18 @@ def limit_troubles(described: _Variables, max_payload: int) -> Iterable[str]:
         yield f"takes lines of {described.max_control_line} bytes, and not of {MAX_CONTROL_LINE}"
     if described.auth_timeout > AUTH_TIMEOUT:
         yield f"gives {described.auth_timeout:g} seconds to be let in, and not {AUTH_TIMEOUT}"
+
+
+def _given_to(name: str) -> set[tuple[str, str, str, str]]:
+    """What nats-server by itself lets every account have of its system account: to ask about itself."""
+    asked = (
+        (f"$SYS.REQ.ACCOUNT.{name}.CONNZ", "$SYS.REQ.ACCOUNT.PING.CONNZ"),
+        (f"$SYS.REQ.ACCOUNT.{name}.CONNZ", "$SYS.REQ.SERVER.PING.CONNZ"),
+        (f"$SYS.REQ.ACCOUNT.{name}.STATZ", "$SYS.REQ.ACCOUNT.PING.STATZ"),
+        (f"$SYS.REQ.USER.{name}.INFO", "$SYS.REQ.USER.INFO"),
+        ("$JS.API.>", "$JS.API.>"),
+    )
+    return {("service", "SYS", subject, local) for subject, local in asked}
 
 
 def _exported(account: _Account) -> set[tuple[str, str, tuple[str, ...]]]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from unibus.cli.cluster_care import remove, scale
 from unibus.cli.cluster_hosts import bundle, deploy, roll
 from unibus.cli.cluster_local import local
 from unibus.cli.cluster_make import certs, env, nodes
@@ -25,5 +26,5 @@ def command(context: click.Context, base: Path) -> None:
     context.meta["unibus.cluster"] = base
 
 
-for part in (nodes, certs, env, bundle, deploy, roll, local, demo):
+for part in (nodes, certs, env, bundle, deploy, roll, scale, remove, local, demo):
     command.add_command(part)

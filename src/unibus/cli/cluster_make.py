@@ -25,7 +25,14 @@ def nodes(shared: Shared, base: Path) -> None:
     warn(cluster.warnings)
     rows = [(node.name, str(node.public), str(node.wireguard), node.user, str(node.path)) for node in cluster.nodes]
     head = ("NODE", "PUBLIC", "WIREGUARD", "USER", "PATH")
-    shared.tell({"cluster": cluster.name, "nodes": rows, "warnings": cluster.warnings}, *columns(head, rows))
+    ports = {"http": cluster.http_port, "nats": cluster.nats_port, "routes": cluster.route_port}
+    told = [dict(zip(map(str.lower, head), row, strict=True)) for row in rows]
+    shared.tell(
+        {"cluster": cluster.name, **ports, "replicas": cluster.replicas, "nodes": told, "warnings": cluster.warnings},
+        *columns(head, rows),
+        f"cluster {cluster.name}: {', '.join(f'{plane} {port}' for plane, port in ports.items())}; "
+        f"each record on {cluster.replicas} of {len(rows)} nodes",
+    )
 
 
 @click.command("certs", short_help="make or renew the certificates")

@@ -9,7 +9,8 @@ from unibus.cli.context import Shared, pass_shared, run
 from unibus.errors import KeyCustody
 
 
-def _read_token(path: Path) -> str:
+def read_token(path: Path) -> str:
+    """The bootstrap token in the file `path`, or on standard input for `-`. Raises KeyCustody."""
     try:
         token = (sys.stdin.read(1024) if str(path) == "-" else path.read_text()[:1024]).strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -39,7 +40,7 @@ def command(shared: Shared, handle: str, token_file: Path) -> None:
     from unibus.model.names import check_handle
 
     check_handle(handle)
-    token = _read_token(token_file)
+    token = read_token(token_file)
     identity = shared.identity() if shared.identity_path.exists() else new_identity(shared.identity_path)
     founding = found_bus(
         shared.url, identity, token, handle, state=shared.state_path, deadline=shared.deadline, tls=shared.tls

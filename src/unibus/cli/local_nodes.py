@@ -51,7 +51,6 @@ class LocalNodes:
 
     async def start(self, node: LocalNode) -> None:
         """Start a node; it serves when it is well."""
-        own = {name: value for name, value in os.environ.items() if not name.startswith("UNIBUS_")}
         with self.log_of(node).open("ab") as log:
             self.running[node.name] = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", launch.__file__, str(os.getpid())),
@@ -59,7 +58,7 @@ class LocalNodes:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**own, **environment(self.base, self.nodes, node)},
+                env=environment(self.base, self.nodes, node),  # and nothing that was meant for another daemon
                 start_new_session=True,  # a terminal's ctrl-c is for us, who then end all nodes
             )
 

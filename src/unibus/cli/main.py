@@ -27,6 +27,7 @@ _COMMANDS = {
     "identity": ("unibus.cli.identity", "make, show, carry or compare your identity"),
     "init": ("unibus.cli.init", "become the first admin of a new bus"),
     "join": ("unibus.cli.join", "come onto a bus by an invite"),
+    "migrate-to-kv": ("unibus.cli.migrate", "move a bus from one node into a cluster"),
     "posture": ("unibus.cli.posture", "all nodes of a bus, how they really run and where they differ"),
     "nats-config": ("unibus.cli.nats_config", "what an external nats-server needs in its configuration"),
     "restore": ("unibus.cli.restore", "put a bus back from a backup"),

@@ -6,7 +6,7 @@ import click
 
 from unibus.cli.context import Shared, pass_shared, run
 from unibus.cli.output import columns, emit, printable, say
-from unibus.cli.room_changes import archive, leave, rename, retain, role, rotate
+from unibus.cli.room_changes import archive, leave, purge, rename, retain, role, rotate
 
 if TYPE_CHECKING:
     from unibus.client.room import Room
@@ -125,5 +125,5 @@ def remove(shared: Shared, room: str, handle: str) -> None:
     shared.tell({"room": room, "removed": handle}, f"{handle} is out of {room}; the key is now of epoch {epoch}")
 
 
-for part in (leave, role, rename, rotate, retain, archive):
+for part in (leave, role, rename, rotate, retain, archive, purge):
     command.add_command(part)

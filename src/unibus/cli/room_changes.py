@@ -1,4 +1,4 @@
-"""`unibus room leave|role|rename|rotate|retain|archive`: what changes a room besides its coming and going members."""
+"""`unibus room leave|role|rename|rotate|retain|archive|purge`: what changes a room besides who comes and goes."""
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -7,6 +7,7 @@ import click
 
 from unibus.cli.context import Shared, pass_shared, run
 from unibus.cli.invite import parse_duration
+from unibus.model.names import check_room_id
 from unibus.model.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -78,3 +79,20 @@ def retain(shared: Shared, room: str, age: str | None, size: str | None) -> None
 def archive(shared: Shared, room: str) -> None:
     """Close a room for good: it stays readable for its members, and nothing is added."""
     _change(shared, room, lambda found: found.archive(), f"{room} is archived")
+
+
+@click.command("purge")
+@click.argument("room", metavar="ROOM-ID")
+@pass_shared
+def purge(shared: Shared, room: str) -> None:
+    """Free what a room holds in which nobody is left who is on the bus. For admins; unibus audit names rooms."""
+
+    async def work() -> None:
+        from yarl import URL
+
+        path = URL(f"/v1/rooms/{check_room_id(room)}/content")
+        async with shared.bus() as bus:
+            await bus.api.remove(path)
+
+    run(work())
+    shared.tell({"purged": room}, "its messages and blobs are gone; its records stay")

@@ -21,7 +21,7 @@ from unibus.client.exchange import Exchange, read_whole
 from unibus.client.failover import ANSWER_SECONDS, CONNECT_SECONDS, Trying, Verdict, may_go_on, verdict
 from unibus.client.nodes import Nodes, parse_urls
 from unibus.client.served import served_bus
-from unibus.crypto.encoding import b64u
+from unibus.crypto.encoding import b64u, dump_json
 from unibus.crypto.nkeys import SigningKey
 from unibus.errors import AnswerTimeout, LogRolledBack, NotFound, UnibusError, Unreachable, Untrusted, WrongBus
 from unibus.model.bodies import Strict
@@ -34,7 +34,9 @@ from unibus.model.wire import (
     JoinRequest,
     JoinView,
     KeysPage,
+    NodeName,
     RecordsPage,
+    Replicas,
     RoomsPage,
 )
 
@@ -158,6 +160,17 @@ class ControlApi:
     async def rooms(self, after: str) -> RoomsPage:
         """A page of the ids of this identity's rooms."""
         return await self.call(RoomsPage, "GET", URL("/v1/rooms") % ({"after": after} if after else {}))
+
+    async def keep_on(self, replicas: int) -> None:
+        """Have everything kept on so many nodes of the cluster, as an admin. Raises Forbidden, RuleBroken."""
+        await self.call(Replicas, "POST", URL("/v1/cluster/replicas"), dump_json({"replicas": replicas}))
+
+    async def give_up(self, node: str) -> None:
+        """Have the cluster go on without a node that is gone for good, as an admin.
+
+        Raises Forbidden, RuleBroken for one that is there, NotFound for one that nobody knows (any more).
+        """
+        await self.call(NodeName, "POST", URL("/v1/cluster/remove"), dump_json({"node": node}))
 
     async def remove(self, path: URL) -> None:
         """Delete what is at `path`. Raises NotFound, unless this may have deleted it in a try that got no answer."""

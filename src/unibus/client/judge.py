@@ -2,6 +2,7 @@
 
 A frame is accepted only if
 1. it has not been seen: its counter is new within its sender's session, and it was not shown elsewhere in another run;
+   and, of what is stored, it comes after all that were made before it: see `client.order`;
 2. the heads that the sender names are in the logs that this client verified: else the two were shown different logs;
 3. the sender could write in the room at those heads, and also at the newest head that any earlier frame of the
    room named: nobody is heard again after their removal became known;
@@ -11,9 +12,10 @@ A frame is accepted only if
 
 from collections import OrderedDict
 
+from unibus.client.order import NOT_BEGUN, Gap, Order, Track, gap
 from unibus.client.seen import Seen
 from unibus.crypto.frames import Content, Envelope
-from unibus.errors import FrameInvalid, FrameReplayed, LogForked, LogRolledBack, OldEpoch
+from unibus.errors import FrameInvalid, FrameReordered, FrameReplayed, LogForked, LogRolledBack, OldEpoch
 from unibus.model.directory import Directory
 from unibus.model.room import Room
 
@@ -47,25 +49,69 @@ class Judge:
     """The rules for one reader of one room, in the order in which the bus shows the frames.
 
     `seen` is what this identity was shown of the room, `begun` the number up to which that was when a reading of what
-    is new began, None where history is read; see `client.seen`.
+    is new began, None where history is read; see `client.seen`. Where all that is stored is read, `begin` says from
+    where on; without that, frames may be missing and come in any order, as signals do.
     """
 
     def __init__(self, seen: Seen | None = None, begun: int | None = None) -> None:
         self._seen = Seen() if seen is None else seen
         self._begun = begun
+        self._order: Order | None = None
+        self._from_start = False
+        self._whole_after = 0
         self._replays = Replays()
         self._room_seen = 0
         self._directory_seen = 0
         self._last_asked = (0, 0, 0)
         self._last_answer = False
 
+    def begin(self, after: int) -> None:
+        """All that is stored after the number `after` will be shown from here on, in its order."""
+        self._order = Order()
+        self._from_start = after == 0
+        self._whole_after = after
+        self._seen.cover(after, after)
+
+    def passed(self, at: int, *, refused: bool) -> None:
+        """What stands at the number `at` was shown, and all before it since `begin`."""
+        if refused:
+            # What was refused is not remembered, and must not be called missing by a later run: that knows less then.
+            self._whole_after = at
+            self._seen.uncover(at)
+        else:
+            self._seen.cover(self._whole_after, at)
+
+    def gap(self, envelope: Envelope, at: int) -> Gap | None:
+        """What is missing before the frame, if it is one that its sender made."""
+        return None if self._order is None else gap(envelope, self._track(self._order, envelope, at))
+
+    def _track(self, order: Order, envelope: Envelope, at: int) -> Track | None:
+        shown = order.track(envelope)
+        if shown is not None:
+            return shown
+        if self._from_start and not order.forgot:
+            return NOT_BEGUN
+        return self._seen.track(envelope, at)
+
     def accept(self, envelope: Envelope, content: Content, room: Room, directory: Directory, at: int = 0) -> None:
         """Return if the frame may be believed, which the bus shows under the number `at`.
 
         `room` and `directory` are as new as the server shows.
 
-        Raises LogRolledBack, LogForked, FrameInvalid, OldEpoch, FrameReplayed.
+        Raises LogRolledBack, LogForked, FrameInvalid, OldEpoch, FrameReplayed, FrameReordered.
         """
+        late = self._order is not None and self._order.meet(
+            envelope, content.sent_at, self._track(self._order, envelope, at)
+        )
+        self._check_heads(envelope, content, room, directory, at)
+        self._seen.check(envelope, content.sent_at, at, self._begun)
+        self._replays.admit(envelope)
+        if late:
+            who = directory.handle_of(envelope.sender)
+            raise FrameReordered(f"a frame of {who} comes after later ones: it was not stored in the order of sending")
+        self._note(envelope, content, at)
+
+    def _check_heads(self, envelope: Envelope, content: Content, room: Room, directory: Directory, at: int) -> None:
         who = directory.handle_of(envelope.sender)
         if content.room_head.sequence > room.head.sequence or (
             content.directory_head.sequence > directory.head.sequence
@@ -86,9 +132,6 @@ class Judge:
             raise OldEpoch(f"{who} used the key of epoch {envelope.epoch}, which was not the room's when this was sent")
         if self._spent(room, directory, envelope.epoch, content):
             raise OldEpoch(f"{who} knew that somebody had gone and still used a key which that one holds")
-        self._seen.check(envelope, content.sent_at, at, self._begun)
-        self._replays.admit(envelope)
-        self._note(envelope, content, at)
 
     def _known(self, at: int) -> tuple[int, int]:
         """The newest heads of room and directory that were named before the number `at`."""

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from unibus.client.move_target import MoveTarget
-from unibus.errors import RuleBroken, UnibusError, Unreachable, Untrusted
+from unibus.errors import RateLimited, RuleBroken, UnibusError, Unreachable, Untrusted
 from unibus.model.backup import StoredBlob
 from unibus.model.blobs import MAX_PART
 
 AT_ONCE = 4
 """Blobs that are on their way at the same time."""
+TRIES = 2
 SERVED_WITHIN = 30.0
 """Seconds in which the node takes up a bus that is all there."""
 _LOOK = 0.25
@@ -176,15 +177,28 @@ async def _send_blobs(source: Source, target: MoveTarget, progress: Progress) ->
 
 
 async def _send_blob(source: Source, target: MoveTarget, blob: StoredBlob, sent: Callable[[int], None]) -> None:
-    view = await target.uploaded(blob.room, blob.id)
-    sent(view.offset)
-    while not view.stored:
-        start = view.offset
-        async with aclosing(source.read(blob, start, min(blob.size, start + MAX_PART))) as blocks:
-            view = await target.upload(blob.room, blob.id, start, blocks)
-        if view.offset <= start and not view.stored:
-            raise Untrusted(f"the node does not take the blob {blob.id}")
-        sent(view.offset - start)
+    counted, tries = 0, 0
+    while True:
+        try:
+            view = await target.uploaded(blob.room, blob.id)
+            while not view.stored:
+                start = view.offset
+                async with aclosing(source.read(blob, start, min(blob.size, start + MAX_PART))) as blocks:
+                    view = await target.upload(blob.room, blob.id, start, blocks)
+                if view.offset <= start and not view.stored:
+                    raise Untrusted(f"the node does not take the blob {blob.id}")
+                sent(view.offset - counted)
+                counted = view.offset
+        except RateLimited as error:
+            await asyncio.sleep(float(str(error.extra.get("retry_after", 1))))
+        except Unreachable:  # whoever is told to wait in the middle of sending may not hear why
+            tries += 1
+            if tries > TRIES:
+                raise
+            await asyncio.sleep(1)
+        else:
+            sent(view.offset - counted)
+            return
 
 
 async def _until_served(source: Source, target: MoveTarget) -> None:

@@ -1,13 +1,15 @@
 """Sending into one room: batches become frames, frames are published and acknowledged, and tried again until they are.
 
 A frame is sealed once and sent again as it is, under the same unpredictable message id, so that the bus stores it once
-however often it is sent. Frames that a new connection finds unacknowledged are sent again first, in their order.
-A frame that is not acknowledged by its deadline fails for who waits for it; a refusal that will not change fails all.
+however often it is sent; what to send again, and when to seal it anew, is decided in `flights`. Frames that a new
+connection finds unacknowledged come before new ones. A frame that is not acknowledged by its deadline fails for who
+waits for it; a refusal that will not change fails all.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, Literal
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -15,8 +17,10 @@ from nats.errors import Error as NatsError
 from unibus.client.backoff import PASSING, delays
 from unibus.client.batching import Batch, Batcher, Sent
 from unibus.client.connection import Connection
+from unibus.client.flights import Flight, Flights
 from unibus.client.link import Link
-from unibus.crypto.encoding import b64u, load_json
+from unibus.client.sealer import Seal
+from unibus.crypto.encoding import load_json
 from unibus.errors import BusUnavailable, InvalidInput, LimitReached, StorageUnavailable, UnibusError, Untrusted
 from unibus.model.subjects import room_messages
 
@@ -25,28 +29,25 @@ ACK_SECONDS = 3.0  # after which a frame is sent again
 UNREADY_CAP = 1.0  # the longest pause before it is, while the bus says that it cannot store now
 DEADLINE = 60.0  # after which it has failed; well below the bus's window for de-duplication
 FULL = 10023  # JetStream's err_code when all the room for messages is taken; waiting does not help then
+ABSENT_REASON = 10070  # … of a frame sent on the condition that never holds: it is not stored, and was not before
+BEING_STORED = 10158  # … when another copy of the frame is just on its way to the disks
 HIGH_WATER = 8 * 2**20  # bytes waiting, above which senders are held back
+NEVER = "Nats-Expected-Last-Msg-Id"  # the own id: were that the last one, the bus would know it and look no further
 
-Seal = Callable[[list[bytes]], bytes]
+
+class Answer(Enum):
+    """What the bus answers besides a frame's number or a refusal for good."""
+
+    ABSENT = "not stored"
 
 
-@dataclass(slots=True, eq=False)
-class Flight:
-    """One frame on its way. `message_id` cannot be guessed before the frame is seen: it is part of its signature."""
-
-    frame: bytes
-    batch: Batch
-    expires: float
-    message_id: str = field(init=False)
-    again: asyncio.TimerHandle | None = None
-
-    def __post_init__(self) -> None:
-        self.message_id = b64u(self.frame[-64:-40])
+ABSENT: Final = Answer.ABSENT
 
 
 class Outbox:
     """The outgoing side of one room. `prepare` returns what seals frames now, or raises why nothing can be sent; it is
-    told whether there is doubt, because a connection is new or a frame was not acknowledged in time."""
+    told whether there is doubt, because a connection is new or a frame was not acknowledged in time. `abandon` has it
+    begin another session."""
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class Outbox:
         room: str,
         user: str,
         prepare: Callable[[bool], Awaitable[Seal]],
+        abandon: Callable[[], None],
         *,
         deadline: float = DEADLINE,
     ) -> None:
@@ -62,9 +64,12 @@ class Outbox:
         self._room = room
         self._subject = room_messages(room, user)
         self._prepare = prepare
+        self._abandon = abandon
         self._loop = asyncio.get_running_loop()
         self._waiting = Batcher(self._loop)
-        self._flights: dict[str, Flight] = {}
+        self._flights = Flights()
+        self._check: asyncio.TimerHandle | None = None
+        self._pause: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
         self._connection: Connection | None = None
@@ -79,7 +84,7 @@ class Outbox:
     @property
     def busy(self) -> bool:
         """Whether anything waits or is on its way."""
-        return bool(self._waiting.size or self._flights)
+        return bool(self._waiting.size or len(self._flights))
 
     def post(self, data: bytes) -> Sent:
         """Queue one message; await the result for its position. Raises TooLarge, BusUnavailable after close."""
@@ -114,6 +119,9 @@ class Outbox:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for timer in (self._check, self._pause):
+            if timer is not None:
+                timer.cancel()
         self.fail(BusUnavailable("the connection to the bus was closed before this was stored"))
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
@@ -161,14 +169,29 @@ class Outbox:
             if fresh:
                 await self._begin(connection)
                 continue
+            if self._flights.held:
+                if self._flights.overtaken:
+                    await self._reseal()
+                for flight in self._flights.due():
+                    await self._publish(flight, connection)
+                return
             if len(self._flights) >= IN_FLIGHT:
                 return
             batch = self._waiting.take()
             if batch is None:
                 return
-            flight = Flight(seal(batch.messages), batch, self._loop.time() + self._deadline)
-            self._flights[flight.message_id] = flight
+            now = self._loop.time()
+            frame = seal(batch.messages, unsettled=self._flights.unsettled)
+            flight = Flight(frame, batch, now + self._deadline, now)
+            self._flights.add(flight)
             await self._publish(flight, connection)
+
+    async def _reseal(self) -> None:
+        self._abandon()
+        seal = await self._prepare(False)
+        # Meanwhile some may have failed; the others are where they were, because nothing is on its way.
+        for place, flight in enumerate(self._flights.overtaken):
+            flight.reseal(seal(flight.batch.messages, unsettled=place))
 
     async def _connected(self) -> Connection:
         try:
@@ -182,61 +205,82 @@ class Outbox:
 
     async def _begin(self, connection: Connection) -> None:
         if connection is not self._heard:  # the same one comes again when a frame was not acknowledged in time
-            await connection.nats.subscribe(f"{connection.inbox}.{self._room}.*", cb=self._acknowledged)
+            await connection.nats.subscribe(f"{connection.inbox}.{self._room}.*.*", cb=self._acknowledged)
             self._heard = connection
         self._connection = connection
         if self._watch is not None:
             self._watch.cancel()
         self._watch = self._loop.create_task(self._wake_when_gone(connection), name=f"outbox watch {self._room}")
-        for flight in list(self._flights.values()):
-            await self._publish(flight, connection)
+        self._flights.trouble()
 
     async def _wake_when_gone(self, connection: Connection) -> None:
         await connection.gone.wait()
         self._wake.set()
 
     async def _publish(self, flight: Flight, connection: Connection) -> None:
-        if flight.again is not None:
-            flight.again.cancel()
-        flight.again = self._loop.call_later(ACK_SECONDS, self._overdue, flight)
+        flight.sent = self._loop.time()
+        if self._check is None:
+            self._check = self._loop.call_later(ACK_SECONDS, self._look)
+        headers = {"Nats-Msg-Id": flight.message_id}
+        if flight.state == "asked":
+            headers[NEVER] = flight.message_id
         await connection.nats.publish(
             self._subject,
             flight.frame,
-            reply=f"{connection.inbox}.{self._room}.{flight.message_id}",
-            headers={"Nats-Msg-Id": flight.message_id},
+            reply=f"{connection.inbox}.{self._room}.{flight.message_id}.{self._flights.round}",
+            headers=headers,
         )
 
-    def _overdue(self, flight: Flight) -> None:
-        if self._loop.time() >= flight.expires:
-            self._finish(flight, self._not_stored())
-            return
+    def _look(self) -> None:
+        """See whether anything waits for its acknowledgement for too long."""
+        self._check, now = None, self._loop.time()
+        for flight in self._flights.open:
+            if now >= flight.expires:
+                self._finish(flight, self._not_stored())
+        sent = [flight.sent for flight in self._flights.open if flight.state in {"out", "asked"}]
+        left = min(sent, default=now) + ACK_SECONDS - now
+        if sent and left <= 0:
+            self._overdue()
+        if len(self._flights):
+            self._check = self._loop.call_later(left if left > 0 else ACK_SECONDS, self._look)
+
+    def _overdue(self) -> None:
+        """Make _send_waiting find out what was stored, on whatever connection is up then."""
+        self._pause = None
         if self._connection is not None:
             self._link.unanswered(self._connection)
-        # Make _send_waiting publish everything in flight again, on whatever connection is up then.
-        flight.again = self._loop.call_later(ACK_SECONDS, self._overdue, flight)
         self._connection = None
         self._doubt = True
         self._wake.set()
 
     async def _acknowledged(self, msg: Msg) -> None:
-        flight = self._flights.get(msg.subject.rpartition(".")[2])
+        *_, message_id, in_round = msg.subject.split(".")
+        flight = self._flights.find(message_id)
         if flight is None:
             return
         outcome = read_ack(msg.data, msg.headers)
-        if outcome is not None:
-            self._unready = delays(cap=UNREADY_CAP)
-            if self._heard is not None:
-                self._heard.answered()
-            self._finish(flight, outcome)
-        elif flight.again is not None:
+        if outcome is None:
             # The stream has no leader now. That it takes a while is known, and an election ends sooner than a time-out.
-            flight.again.cancel()
-            flight.again = self._loop.call_later(next(self._unready), self._overdue, flight)
+            self._flights.later(flight)
+            if self._pause is None:
+                self._pause = self._loop.call_later(next(self._unready), self._overdue)
+            return
+        self._unready = delays(cap=UNREADY_CAP)
+        if self._heard is not None:
+            self._heard.answered()
+        if outcome is ABSENT:
+            self._flights.absent(flight, int(in_round))
+        else:
+            self._finish(flight, outcome)
+        if self._flights.held:
+            self._wake.set()
 
     def _finish(self, flight: Flight, outcome: int | UnibusError) -> None:
-        if flight.again is not None:
-            flight.again.cancel()
-        self._flights.pop(flight.message_id, None)
+        if isinstance(outcome, UnibusError):
+            self._flights.drop(flight)
+            self._abandon()
+        else:
+            self._flights.stored(flight)
         self._settle(flight.batch, outcome)
         self._progress.set()
         if self._waiting.size:
@@ -244,7 +288,7 @@ class Outbox:
 
     def fail(self, error: UnibusError) -> None:
         """Fail everything that waits or is on its way."""
-        for flight in list(self._flights.values()):
+        for flight in self._flights.open:
             self._finish(flight, error)
         for batch in self._waiting.take_all():
             self._settle(batch, error)
@@ -272,8 +316,11 @@ def may_pass(error: UnibusError) -> bool:
     return error.status in PASSING and not isinstance(error, Untrusted | BusUnavailable)
 
 
-def read_ack(data: bytes, headers: dict[str, str] | None) -> int | UnibusError | None:
-    """What JetStream's publish acknowledgement says: the frame's number, a refusal, or None for try again later."""
+def read_ack(data: bytes, headers: dict[str, str] | None) -> int | UnibusError | Literal[Answer.ABSENT] | None:
+    """What JetStream's publish acknowledgement says: the frame's number, a refusal, or None for try again later.
+
+    ABSENT is the answer to what was not to be stored, and is not there.
+    """
     if headers and headers.get("Status"):
         return None  # no responders: the stream is not there yet, after a restart
     try:
@@ -289,7 +336,11 @@ def read_ack(data: bytes, headers: dict[str, str] | None) -> int | UnibusError |
             return None
 
 
-def _refused(text: str, code: int, reason: object) -> UnibusError | None:
+def _refused(text: str, code: int, reason: object) -> UnibusError | Literal[Answer.ABSENT] | None:
+    if reason == ABSENT_REASON:
+        return ABSENT
+    if reason == BEING_STORED:
+        return None
     if reason == FULL:
         return StorageUnavailable("the bus has no room for more messages: have an admin look at /healthz")
     # 429: more waits to be stored than the bus takes. From 500 on it is the server's own trouble. Both pass.

@@ -8,6 +8,7 @@ with the error that says so.
 import asyncio
 import contextlib
 import secrets
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
 
@@ -23,13 +24,15 @@ from unibus.client.keyring import Keyring
 from unibus.client.link import Link
 from unibus.client.messages import Message, Position, Refusal, from_unix_ms
 from unibus.client.opening import Opener, check_publisher
+from unibus.client.order import Gap, explained
 from unibus.client.replica import Replica
 from unibus.crypto.encoding import b64u, dump_json, load_json
-from unibus.crypto.frames import read_envelope
+from unibus.crypto.frames import Envelope, read_envelope
 from unibus.errors import (
     PROBLEM_PREFIX,
     BusUnavailable,
     FrameInvalid,
+    FrameMissing,
     InvalidInput,
     LogRolledBack,
     SealedKeyInvalid,
@@ -46,7 +49,10 @@ REOPEN_CAP = 1.0  # the longest pause before a delivery is asked for again
 
 
 class Reader:
-    """Reads one room for one identity. `report` is told of every frame that was refused."""
+    """Reads one room for one identity. `report` is told of every frame that was refused, and of those that are missing.
+
+    `clock` gives Unix seconds.
+    """
 
     def __init__(
         self,
@@ -57,7 +63,9 @@ class Reader:
         room: str,
         user: str,
         report: Callable[[Refusal], None],
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self._clock = clock
         self._link = link
         self._replica = replica
         self._room = room
@@ -65,7 +73,8 @@ class Reader:
         self._report = report
         self._keyring = keyring
         self._keeper = keeper
-        self._opener = Opener(replica, keyring, room)
+        self._judge = Judge()
+        self._opener = Opener(replica, keyring, room, self._judge)
         self._inbox: asyncio.Queue[Msg | None] = asyncio.Queue()
         self._ended: UnibusError | None = None
 
@@ -80,8 +89,8 @@ class Reader:
         Raises NotFound when this identity is not, or no longer, in the room; NotAUser; Untrusted errors.
         """
         seen = self._keeper.memory.seen(self._room)
-        judge = Judge(seen, seen.last if since is None else None)
-        self._opener = Opener(self._replica, self._keyring, self._room, judge)
+        self._judge = Judge(seen, seen.last if since is None else None)
+        self._opener = Opener(self._replica, self._keyring, self._room, self._judge)
         after = None if since is None else max(0, since.sequence - 1)
         async with aclosing(self._frames(after)) as frames:
             async for frame in frames:
@@ -90,7 +99,7 @@ class Reader:
                         yield message
 
     async def _frames(self, after: int | None) -> AsyncGenerator[Frame, None]:
-        pauses, behind = delays(cap=REOPEN_CAP), 0
+        pauses, behind, begun = delays(cap=REOPEN_CAP), 0, False
         while True:
             connection = await self._link.connection()
             self._inbox = asyncio.Queue()
@@ -99,6 +108,9 @@ class Reader:
             try:
                 async with self._delivery(connection, after) as state:
                     after, behind = state.last, 0
+                    if not begun:
+                        self._judge.begin(after)
+                        begun = True
                     pauses = delays(cap=REOPEN_CAP)
                     connection.answered()
                     async with aclosing(self._follow(connection, state)) as frames:
@@ -179,16 +191,23 @@ class Reader:
             check_publisher(frame.subject, room_messages(self._room, sender))
             content = await self._opener.unseal(frame.data, envelope)
         except (FrameInvalid, SealedKeyMissing, SealedKeyInvalid) as error:
-            self._report(Refusal(self._room, frame.sequence, sender, error))
-            return []
+            return self._refuse(frame, sender, error)
         if content is None:
+            self._judge.passed(frame.sequence, refused=False)
             return []
         await self._opener.catch_up(content)
+        missing = self._judge.gap(envelope, frame.sequence)
+        if missing is not None:
+            # What the room keeps may have changed: whatever it no longer keeps was not withheld.
+            await self._replica.sync_room(self._room)
+        # From here on nothing is waited for: what is noted of the frame is noted once.
+        if missing is not None:
+            self._report_missing(frame, envelope, missing)
         try:
             self._opener.accept(envelope, content, frame.sequence)
         except Untrusted as error:
-            self._report(Refusal(self._room, frame.sequence, sender, error))
-            return []
+            return self._refuse(frame, sender, error)
+        self._judge.passed(frame.sequence, refused=False)
         self._keeper.shown()
         room, sender = self._room, envelope.sender
         handle, sent_at = self._replica.directory.handle_of(sender), from_unix_ms(content.sent_at)
@@ -196,6 +215,18 @@ class Reader:
             Message(room, sender, handle, data, sent_at, Position(frame.sequence, offset))
             for offset, data in enumerate(content.messages)
         ]
+
+    def _refuse(self, frame: Frame, sender: str | None, error: UnibusError) -> list[Message]:
+        self._judge.passed(frame.sequence, refused=True)
+        self._report(Refusal(self._room, frame.sequence, sender, error))
+        return []
+
+    def _report_missing(self, frame: Frame, envelope: Envelope, gap: Gap) -> None:
+        if explained(gap, self._replica.rooms[self._room].retentions, self._clock()):
+            return
+        who = self._replica.directory.handle_of(envelope.sender)
+        error = FrameMissing(f"{gap.frames} of {who}'s frames before this one were stored and are not shown")
+        self._report(Refusal(self._room, frame.sequence, envelope.sender, error))
 
 
 async def _when_gone(connection: Connection, inbox: "asyncio.Queue[Msg | None]") -> None:

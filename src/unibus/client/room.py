@@ -46,7 +46,7 @@ class Room:
         self.id = room
         self._readers: set[Reader] = set()
         self._sealer = Sealer(bus, self)
-        self._outbox = Outbox(bus.link, room, bus.user, self._sealer.ready)
+        self._outbox = Outbox(bus.link, room, bus.user, self._sealer.ready, self._sealer.abandon)
         self._signals = Signals(bus, self)
         self._blobs = RoomBlobs(bus, self)
 

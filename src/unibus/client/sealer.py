@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 
 class Seal(Protocol):
-    """Makes one frame of `messages`, under what was current when this was made."""
+    """Makes one frame of `messages`, under what was current when this was made.
 
-    def __call__(self, messages: Sequence[bytes], purpose: Purpose = MESSAGES) -> bytes: ...
+    `unsettled` is how many frames right before this one may not be stored, if they are of the same session.
+    """
+
+    def __call__(self, messages: Sequence[bytes], purpose: Purpose = MESSAGES, *, unsettled: int = 0) -> bytes: ...
 
 
 class Session:
@@ -79,6 +82,10 @@ class Sealer:
             if (room.state.head, directory.head) == heads:
                 return self._renew(key, heads)
 
+    def abandon(self) -> None:
+        """Begin another session before anything more is sealed: a frame of this one was not stored in its place."""
+        self._session = self._seal = None
+
     def _renew(self, key: bytes, heads: tuple[Head, Head]) -> Seal:
         state, signing = self._room.state, self._bus.identity.signing
         session = self._session
@@ -86,9 +93,10 @@ class Sealer:
             session = self._session = Session(state.epoch.number, self._session_bytes)
         ref = state.epoch_ref(session.epoch)
 
-        def seal(messages: Sequence[bytes], purpose: Purpose = MESSAGES) -> bytes:
+        def seal(messages: Sequence[bytes], purpose: Purpose = MESSAGES, *, unsettled: int = 0) -> bytes:
             content = Content(int(time.time() * 1000), *heads, tuple(messages))
-            frame = seal_frame(signing, key, ref, session.id, session.counter, content, purpose)
+            before = min(unsettled, session.counter)
+            frame = seal_frame(signing, key, ref, session.id, session.counter, content, purpose, unsettled=before)
             session.counter += 1
             session.bytes += len(frame)
             return frame

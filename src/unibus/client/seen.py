@@ -7,6 +7,8 @@ whoever begins to read anew. So of each sender's session is kept which counters 
 2. Sessions are forgotten, the one that was heard of longest ago first. Of its sender the time of its last frame is
    kept, as the sender signed it: a session nobody knows that is no newer than that is an old one, shown again.
 3. A removal that a frame has made known stays known: see `client.judge`.
+4. Of the numbers that were read last without a gap it is kept from where to where, so that a later reading that goes
+   on from there knows which counters come next: see `client.order`.
 
 What stands at numbers that were read before may be read again, any time: that is history. Only a reading of what is new
 takes none of it: it has a number, the highest before it began, up to which nothing that was shown is shown again. Pure.
@@ -15,6 +17,7 @@ takes none of it: it has a number, the highest before it began, up to which noth
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from unibus.client.order import NOT_BEGUN, Track
 from unibus.crypto.encoding import b64u, unb64u
 from unibus.crypto.frames import Content, Envelope
 from unibus.errors import FrameReplayed, InvalidInput
@@ -58,6 +61,7 @@ class Seen:
 
     def __init__(self) -> None:
         self.last = self.room_head = self.directory_head = 0
+        self._whole = (0, 0)  # all frames were shown that stand after the one number, up to the other
         self._sessions: dict[tuple[str, bytes], Session] = {}
         self._floors: dict[str, int] = {}
 
@@ -84,6 +88,28 @@ class Seen:
         self.room_head = max(self.room_head, content.room_head.sequence)
         self.directory_head = max(self.directory_head, content.directory_head.sequence)
 
+    def cover(self, after: int, upto: int) -> None:
+        """All frames were shown that stand after the number `after`, up to `upto`."""
+        begin, end = self._whole
+        if after <= end and upto >= begin:
+            self._whole = (min(begin, after), max(end, upto))
+        elif upto > end:
+            self._whole = (after, upto)
+
+    def uncover(self, at: int) -> None:
+        """What stands at the number `at` was refused: of what is up to there nothing is certain."""
+        self._whole = (max(self._whole[0], at), max(self._whole[1], at))
+
+    def track(self, envelope: Envelope, at: int) -> Track | None:
+        """How far the frame's session was shown before the number `at`, by any run; None if that is not known."""
+        begin, end = self._whole
+        if at <= end:
+            return None
+        known = self._sessions.get((envelope.sender, envelope.session))
+        if known is not None:
+            return Track(known.newest, known.sent_at) if known.at > begin else None
+        return NOT_BEGUN if begin == 0 and envelope.sender not in self._floors else None
+
     def merge(self, other: "Seen") -> None:
         """Take over what another process of the same identity was shown."""
         for sender, floor in other._floors.items():  # noqa: SLF001 - its own
@@ -93,6 +119,7 @@ class Seen:
         self.last = max(self.last, other.last)
         self.room_head = max(self.room_head, other.room_head)
         self.directory_head = max(self.directory_head, other.directory_head)
+        self.cover(*other._whole)  # noqa: SLF001 - the same
 
     def dump(self) -> dict[str, object]:
         """What `load` reads."""
@@ -100,7 +127,12 @@ class Seen:
         for (sender, session), found in self._sessions.items():
             facts = [b64u(session), found.newest, found.at, found.sent_at, found.recent]
             sessions.setdefault(sender, []).append(facts)
-        return {"last": [self.last, self.room_head, self.directory_head], "floors": self._floors, "sessions": sessions}
+        return {
+            "last": [self.last, self.room_head, self.directory_head],
+            "whole": list(self._whole),
+            "floors": self._floors,
+            "sessions": sessions,
+        }
 
     def _add(self, key: tuple[str, bytes], found: Session) -> None:
         known = self._sessions.get(key)
@@ -120,8 +152,9 @@ def load_seen(found: object) -> Seen:
     """What `Seen.dump` gave. Raises InvalidInput for anything else."""
     seen = Seen()
     match found:
-        case {"last": [last, room_head, directory_head], "floors": dict(floors), "sessions": dict(sessions)}:
+        case {"last": [last, room_head, directory_head], "floors": dict(floors), "sessions": dict(sessions), **more}:
             seen.last, seen.room_head, seen.directory_head = map(_number, (last, room_head, directory_head))
+            seen._whole = _interval(more.get("whole", [seen.last, seen.last]))  # noqa: SLF001 - its own
             for sender, floor in floors.items():
                 seen._raise_floor(sender, _number(floor))  # noqa: SLF001 - its own
             for key, session in _sessions(sessions):
@@ -140,6 +173,14 @@ def _sessions(found: dict[str, object]) -> Iterator[tuple[tuple[str, bytes], Ses
                     yield (sender, unb64u(session, size=16)), Session(*numbers)
                 case _:
                     raise InvalidInput("not what a client remembers of a session")
+
+
+def _interval(found: object) -> tuple[int, int]:
+    match found:
+        case [after, upto]:
+            return _number(after), _number(upto)
+        case _:
+            raise InvalidInput("not numbers that a client has read")
 
 
 def _number(found: object) -> int:

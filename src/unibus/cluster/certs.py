@@ -82,7 +82,8 @@ def table(cluster: Cluster, found: Found, now: float) -> list[Row]:
             troubles[place.certificate] = _trouble(node, kind, place, found, now)
     rows = [_row(what, trouble, found, now) for what, trouble in troubles.items()]
     roots = [x.public(found[place.certificate]) for place in AUTHORITIES.values() if place.certificate in found]
-    return [*rows, Row("two different roots", None, "" if len(set(roots)) == 2 else "the roots are not two keys")]
+    apart = "not both are there" if len(roots) < 2 else "" if len(set(roots)) == 2 else "both have one key"
+    return [*rows, Row("two different roots", None, apart)]
 
 
 def _authority(

@@ -5,7 +5,8 @@
     1      4    epoch
     5      32   sender's Ed25519 public key
     37     16   session: random, new for every run of a sender and every epoch
-    53     8    counter: 0, 1, 2 … within the session
+    53     4    unsettled: how many frames right before this one its sender did not know to be stored
+    57     4    counter: 0, 1, 2 … within the session
     61     n    AES-256-GCM ciphertext and tag (RFC 5116)
     61+n   64   Ed25519 signature of the sender (RFC 8032), over a SHA-256 of all that is bound and the ciphertext
 
@@ -15,7 +16,8 @@ directory (4 + 32), the number of messages (4), their lengths (4 each), their by
 The key is HKDF-SHA256 (RFC 5869) of the epoch's room key, salted with the session and bound to bus, room, epoch and
 sender; the nonce is the counter. A session's key is thus used once per counter value, and a session ends at 2^32
 frames, which is the nonce budget. Bus and room are not in the frame: they are in the associated data and under the
-signature, so a frame moved elsewhere does not verify. Never decides whether the sender may write: `client` does.
+signature, so a frame moved elsewhere does not verify. A counter that is skipped was withheld, unless `unsettled` says
+that it may never have been stored. Never decides whether the sender may write: `client` does.
 """
 
 import struct
@@ -39,7 +41,8 @@ MAX_FRAME = 1_000_000
 MAX_COUNTER = 2**32
 SESSION_BYTES = 2**40
 """How much one session's key should encrypt, in bytes of frames: its sender begins another session before more."""
-_HEADER = struct.Struct(">BI32s16sQ")
+_HEADER = struct.Struct(">BI32s16sII")
+MAX_UNSETTLED = 255
 _INNER = struct.Struct(">QI32sI32sI")
 OVERHEAD = _HEADER.size + _INNER.size + 16 + 64
 PER_MESSAGE = 4
@@ -77,12 +80,21 @@ def signal_purpose(to: str) -> Purpose:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What anybody sees of a frame: epoch, sender (`U…`), session and counter. Not yet trusted."""
+    """What anybody sees of a frame: epoch, sender (`U…`), session and counter. Not yet trusted.
+
+    All counters of the session below `counter` - `unsettled` were stored, as its sender knew when it made the frame.
+    """
 
     epoch: int
     sender: str
     session: bytes
     counter: int
+    unsettled: int = 0
+
+    @property
+    def settled(self) -> int:
+        """The counter below which all frames of the session are there."""
+        return self.counter - self.unsettled
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +121,13 @@ def seal_frame(
     counter: int,
     content: Content,
     purpose: Purpose = MESSAGES,
+    *,
+    unsettled: int = 0,
 ) -> bytes:
-    """The frame's bytes. Raises TooLarge when the messages do not fit into one frame or the session is used up."""
+    """The frame's bytes; `unsettled` is at most `counter` and MAX_UNSETTLED, see `Envelope`.
+
+    Raises TooLarge when the messages do not fit into one frame or the session is used up.
+    """
     if counter >= MAX_COUNTER:
         raise TooLarge("this session has sent its 2^32 frames: begin another")
     messages = content.messages
@@ -128,7 +145,7 @@ def seal_frame(
     )
     if len(inner) + _HEADER.size + 80 > MAX_FRAME:
         raise TooLarge(f"a frame is at most {MAX_FRAME} bytes: send less at once")
-    header = _HEADER.pack(VERSION, epoch.number, nkeys.decode_public(key.public), session, counter)
+    header = _HEADER.pack(VERSION, epoch.number, nkeys.decode_public(key.public), session, unsettled, counter)
     bound = purpose.bind(epoch, header)
     cipher = _cipher(room_key, epoch, key.public, session, purpose.name)
     sealed = cipher.encrypt(counter.to_bytes(12, "big"), inner, bound)
@@ -139,10 +156,10 @@ def read_envelope(frame: bytes) -> Envelope:
     """The frame's header. Raises FrameInvalid for what cannot be a frame."""
     if not OVERHEAD <= len(frame) <= MAX_FRAME:
         raise FrameInvalid("a frame of this length cannot be")
-    version, epoch, sender, session, counter = _HEADER.unpack_from(frame)
+    version, epoch, sender, session, unsettled, counter = _HEADER.unpack_from(frame)
     if version != VERSION:
         raise FrameInvalid(f"a frame of version {version}: a newer unibus may know it")
-    return Envelope(epoch, _sender_text(sender), session, counter)
+    return Envelope(epoch, _sender_text(sender), session, counter, unsettled)
 
 
 @lru_cache(maxsize=4096)
@@ -167,8 +184,8 @@ def open_frame(
 ) -> Content:
     """Verify the signature, decrypt, take apart. `envelope` is of `read_envelope`. Raises FrameInvalid."""
     bound = verify_frame(frame, envelope, epoch, purpose)
-    if envelope.counter >= MAX_COUNTER:
-        raise FrameInvalid("a frame beyond its session's nonce budget")
+    if envelope.unsettled > min(envelope.counter, MAX_UNSETTLED):
+        raise FrameInvalid("a frame that leaves open more than was before it, or can have been on its way")
     cipher = _cipher(room_key, epoch, envelope.sender, envelope.session, purpose.name)
     try:
         inner = cipher.decrypt(envelope.counter.to_bytes(12, "big"), frame[_HEADER.size : -64], bound)

@@ -8,6 +8,7 @@ import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -160,10 +161,21 @@ def parse_place(text: str, flag: str) -> tuple[str, int]:
 
 
 def is_own(place: tuple[str, int], bind: tuple[str, int]) -> bool:
-    """Whether who binds `bind` is found at `place`, as far as the addresses tell."""
+    """Whether who binds `bind` is found at `place`, as far as the addresses tell.
+
+    Each loopback address is a place of its own, unless all addresses are bound.
+    """
     (host, port), (own, own_port) = place, bind
     any_address = own in {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
-    return port == own_port and (host == own or (is_loopback(host) and (any_address or is_loopback(own))))
+    return port == own_port and (_literal(host) == _literal(own) or (any_address and is_loopback(host)))
+
+
+def _literal(host: str) -> str:
+    """One spelling for each address."""
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return "127.0.0.1" if host == "localhost" else host
 
 
 def _refuse_weak(*, node: str, bus_auth: str, store: str, external: bool) -> None:

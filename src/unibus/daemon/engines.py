@@ -13,6 +13,7 @@ from pathlib import Path
 from structlog.typing import FilteringBoundLogger
 
 from unibus.daemon.data_dir import BLOBS, MESSAGES, REPLICA, STORE
+from unibus.daemon.moved import check_not_moved
 from unibus.daemon.options import Options
 from unibus.errors import StartRefused, StorageUnavailable
 from unibus.store.blob_files import FileBlobs
@@ -53,7 +54,7 @@ async def open_engine(
 
     Raises StartRefused.
     """
-    check_data(options.data_dir, options.store, clustered=options.cluster is not None)
+    check_data(options.data_dir, options.store, in_cluster=options.cluster is not None)
     try:
         if options.store == "sqlite":
             sqlite = await SqliteStore.open(options.data_dir / STORE)
@@ -76,8 +77,9 @@ async def open_engine(
     return Engine(kv, await ObjectBlobs.open(link.client, replicas=options.replicas, clock=time.time), kv, link)
 
 
-def check_data(data_dir: Path, store: str, *, clustered: bool) -> None:
+def check_data(data_dir: Path, store: str, *, in_cluster: bool) -> None:
     """Return if what lies in `data_dir` is this engine's, or nothing. Raises StartRefused."""
+    check_not_moved(data_dir)
     if store == "kv" and (data_dir / STORE).exists():
         raise StartRefused(
             f"{data_dir} holds a bus on sqlite: "
@@ -85,8 +87,13 @@ def check_data(data_dir: Path, store: str, *, clustered: bool) -> None:
         )
     if store == "sqlite" and (data_dir / REPLICA).exists():
         raise StartRefused(f"{data_dir} belongs to a node with --store kv: say so, or name another --data-dir")
-    if clustered and (data_dir / _ALONE).exists() and not (data_dir / _TOGETHER).exists():
+    if in_cluster and (data_dir / _ALONE).exists() and not clustered(data_dir):
         raise StartRefused(
             f"{data_dir} holds a bus of one node, which nats-server does not take into a cluster: "
             "start with another --data-dir, and move the bus with unibus migrate-to-kv"
         )
+
+
+def clustered(data_dir: Path) -> bool:
+    """Whether the nats-server of this directory has ever been in a cluster."""
+    return (data_dir / _TOGETHER).exists()

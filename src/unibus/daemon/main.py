@@ -18,6 +18,7 @@ import uvloop
 
 from unibus import __version__
 from unibus.daemon.data_dir import TOKEN
+from unibus.daemon.limit_options import Sectioned
 from unibus.daemon.logs import configure
 from unibus.daemon.node import Node
 from unibus.daemon.notify import Manager
@@ -33,7 +34,8 @@ for the interpreter at every step of SQLite's: with Python's 5 ms a busy loop ne
 
 
 @click.command(
-    context_settings={"auto_envvar_prefix": "UNIBUS", "show_default": True, "help_option_names": ["-h", "--help"]}
+    cls=Sectioned,
+    context_settings={"auto_envvar_prefix": "UNIBUS", "show_default": True, "help_option_names": ["-h", "--help"]},
 )
 @flags
 @click.version_option(__version__, prog_name="unibus-membershipd")

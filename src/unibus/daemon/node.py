@@ -16,7 +16,7 @@ import structlog
 from unibus import __version__
 from unibus.bus.options import BusOptions
 from unibus.bus.plane import BusPlane
-from unibus.daemon.bus_side import bus_options, nats_place
+from unibus.daemon.bus_side import BusTrail, bus_options, nats_place
 from unibus.daemon.data_dir import BACKUP, MOVING, DataDir
 from unibus.daemon.engines import open_engine
 from unibus.daemon.joining import Joining
@@ -24,11 +24,12 @@ from unibus.daemon.options import Options
 from unibus.daemon.route_tls import RouteCertificates
 from unibus.daemon.serving import Parts, serve
 from unibus.daemon.tls import Certificates
-from unibus.errors import BusUnavailable, StartRefused, StorageUnavailable, UnibusError
-from unibus.http.health import health
+from unibus.errors import BusUnavailable, StartRefused, StorageUnavailable
+from unibus.http.health import health, unready
 from unibus.http.metrics import Metrics
 from unibus.model.records import DIRECTORY
-from unibus.services.audit import NOBODY, ORIGIN, Audit
+from unibus.services.abandoned import Abandoned
+from unibus.services.audit import Audit
 from unibus.services.backups import Backups
 from unibus.services.blobs import Blobs
 from unibus.services.books import Books
@@ -36,9 +37,18 @@ from unibus.services.following import Claims, Following
 from unibus.services.gate import Gate
 from unibus.services.membership import Membership
 from unibus.services.moving import Moving
+from unibus.services.nodes import Nodes
 from unibus.services.reading import Reading
 from unibus.services.restores import floor
-from unibus.services.upkeep import drop_old_messages, forget_claims, measure, recount_blobs, sweep_blobs, watch_loop
+from unibus.services.upkeep import (
+    drop_old_messages,
+    forget_claims,
+    free_abandoned,
+    measure,
+    recount_blobs,
+    sweep_blobs,
+    watch_loop,
+)
 from unibus.store.kv import KvStore
 from unibus.store.port import Store
 
@@ -85,7 +95,20 @@ class Node:
             self.blobs = Blobs(self.books, gate, self._engine.blobs, self.audit, time.time, options.blobs)
             if self._engine.kv is None:
                 await self._take_up_alone()
-            self.bus = BusPlane(self._bus_options(), gate, log, decided=self._decided)
+            trail = BusTrail(self.audit, self.metrics, self.books, options.bus_auth)
+            self.bus = BusPlane(
+                self._bus_options(),
+                gate,
+                log,
+                decided=trail.decided,
+                undelivered=trail.undelivered,
+                current=self.store.current,
+                cut_off=trail.cut_off,
+            )
+            self.abandoned = Abandoned(
+                *(self.books, gate, self.store, self.blobs, self.bus, self.audit, time.time),
+                grace=options.abandoned_seconds,
+            )
             self._bus_begun.set()
             await self.bus.start()
             stack.push_async_callback(self.bus.stop)
@@ -131,11 +154,14 @@ class Node:
                 reading=Reading(self.books, self.store, gate),
                 membership=membership,
                 blobs=self.blobs,
+                abandoned=self.abandoned,
                 backups=backups,
                 moving=moving,
+                cluster=self._nodes(gate),
                 audit=self.audit,
                 metrics=self.metrics,
                 look=self.health,
+                hindrances=self.hindrances,
                 nats=lambda: nats_place(options, self.bus.client_port, self.bus.websocket_port),
                 nodes=self._urls,
                 draining=lambda: self._joining.draining,
@@ -193,6 +219,18 @@ class Node:
         else:
             self.data_dir.bootstrap_token()
 
+    def _nodes(self, gate: Gate) -> Nodes:
+        kv = self._engine.kv
+
+        def known() -> dict[str, bool]:
+            return {} if kv is None else {heard.name: heard.alive for heard in self._joining.heard(kv)}
+
+        async def forget(name: str) -> None:
+            if kv is not None:
+                await kv.forget_node(name)
+
+        return Nodes(gate, self.audit, self.bus if self._options.cluster is not None else None, known, forget)
+
     def _begin_joining(self, kv: KvStore) -> None:
         following = Following(self.books, self.store, self.bus, self._take_up)
         kv.heard(following.heard)
@@ -222,8 +260,9 @@ class Node:
             "loop watch": watch_loop(self.metrics.loop_lag.set),
             "measure": measure(self.store, self.blobs, lambda name, value: held[name].set(value)),
             "claims upkeep": forget_claims(self.store, time.time),
-            "blobs upkeep": sweep_blobs(self.store, self.blobs, time.time),
-            "retention upkeep": drop_old_messages(self.store, self.bus, time.time),
+            "blobs upkeep": sweep_blobs(self.store, self.blobs, time.time, self.books.check_current),
+            "abandoned upkeep": free_abandoned(self.store, self.abandoned, time.time, self.books.check_current),
+            "retention upkeep": drop_old_messages(self.store, self.bus, time.time, self.books.check_current),
         }.items():
             self._own(asyncio.create_task(work, name=name))
 
@@ -270,12 +309,6 @@ class Node:
             self._joining.draining = True
             await asyncio.sleep(DRAINING)
 
-    def _decided(self, user: str, host: str, error: UnibusError | None) -> None:
-        self.metrics.bus_decided(error.code if error else "ok")
-        if error is not None:
-            ORIGIN.set(host)
-            self.audit.refused("bus.connect", error, actor=NOBODY, claimed=user[:64] or None)  # nothing is proven yet
-
     def _gauges(self) -> dict[str, tuple[str, Callable[[], float]]]:
         directory = self.books.directory
         return {
@@ -307,6 +340,16 @@ class Node:
             now=time.time(),
         )
 
+    def hindrances(self) -> list[str]:
+        """What `/readyz` shows: why no client should be sent here now."""
+        return unready(
+            records=_refusal(self.books.check_current),
+            bus=self.bus.status(),
+            joined=self._engine.kv is None or self._joining.joined,
+            draining=self._joining.draining,
+            clock=_refusal(self._check_clock),
+        )
+
     def _own(self, task: asyncio.Task[None]) -> None:
         self._tasks.append(task)
         task.add_done_callback(self._part_failed)
@@ -321,6 +364,15 @@ class Node:
             return
         error = part.exception()
         self.failed.set_exception(error if error is not None else RuntimeError("a part of the node ended"))
+
+
+def _refusal(check: Callable[[], None]) -> str | None:
+    """Why `check` refuses, None if it does not."""
+    try:
+        check()
+    except StorageUnavailable as error:
+        return error.message
+    return None
 
 
 def _number(value: object) -> float:

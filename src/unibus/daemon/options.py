@@ -12,16 +12,17 @@ from typing import Any
 
 import click
 
-from unibus.daemon import cluster_options, nats_options
+from unibus.daemon import cluster_options, limit_options, nats_options
 from unibus.daemon.cluster_options import ClusterOptions
 from unibus.daemon.nats_options import NatsLimits, NatsUrl
 from unibus.daemon.tls import TlsFiles
 from unibus.errors import InvalidInput, StartRefused
 from unibus.http.limits import Limits
 from unibus.model.sizes import parse_size
+from unibus.services.abandoned import GRACE
 from unibus.services.blob_quota import BlobLimits
 
-_LIMITS = Limits()
+ABANDONED_DAYS = int(GRACE // 86400)
 BLOB_MAX, BLOB_QUOTA_USER, BLOB_QUOTA_TOTAL = "10G", "10G", "100G"
 _NODE = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
@@ -48,6 +49,7 @@ class Options:
     replicas: int = 1
     cluster: ClusterOptions | None = None
     public_url: str | None = None
+    abandoned_seconds: float = GRACE
 
 
 def service_manager() -> dict[str, str]:
@@ -92,10 +94,7 @@ def check(
     blob_max: str = BLOB_MAX,
     blob_quota_user: str = BLOB_QUOTA_USER,
     blob_quota_total: str = BLOB_QUOTA_TOTAL,
-    rate_per_user: int = _LIMITS.rate_per_user,
-    appends_per_user: int = _LIMITS.appends_per_user,
-    rate_per_address: int = _LIMITS.rate_per_address,
-    max_connections: int = _LIMITS.connections,
+    abandoned_days: int = ABANDONED_DAYS,
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
     tls_ca: Path | None = None,
@@ -113,8 +112,9 @@ def check(
     cluster_pass_file: Path | None = None,
     cluster_pass: cluster_options.Typed | None = None,
     public_url: str | None = None,
+    **limits: Any,
 ) -> Options:
-    """The options behind the flags. Raises StartRefused, naming what to change."""
+    """The options behind the flags, `limits` among them. Raises StartRefused, naming what to change."""
     http_host, http_port = parse_bind(http_bind, "--http-bind")
     nats_host, nats_port = parse_bind(nats_bind, "--nats-bind")
     external = None
@@ -138,12 +138,6 @@ def check(
         user=_size(blob_quota_user, "--blob-quota-user"),
         total=_size(blob_quota_total, "--blob-quota-total"),
     )
-    limits = Limits(
-        connections=max_connections,
-        rate_per_user=rate_per_user,
-        appends_per_user=appends_per_user,
-        rate_per_address=rate_per_address,
-    )
     given = cluster_options.Given(
         name=cluster_name,
         bind=cluster_bind,
@@ -165,7 +159,7 @@ def check(
         nats_server,
         check_node_name(node_name),
         blobs,
-        limits,
+        limit_options.limits(limits),
         _tls(tls_cert, tls_key, tls_ca),
         parse_bind(nats_ws_bind, "--nats-ws-bind") if nats_ws_bind else None,
         external,
@@ -174,6 +168,7 @@ def check(
         cluster_options.replicas(kv_replicas, store=store, clustered=cluster is not None),
         cluster,
         cluster_options.public_url(public_url, clustered=cluster is not None),
+        abandoned_days * 86400.0,
     )
 
 
@@ -237,29 +232,12 @@ def flags(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--blob-quota-user", default=BLOB_QUOTA_USER, metavar="SIZE", help="all blobs of one user"),
             click.option("--blob-quota-total", default=BLOB_QUOTA_TOTAL, metavar="SIZE", help="all blobs"),
             click.option(
-                "--rate-per-user",
-                default=_LIMITS.rate_per_user,
+                "--abandoned-days",
+                default=ABANDONED_DAYS,
                 type=click.IntRange(min=0),
-                help="HTTP requests a second of one user; ten times as many at once; 0: any number",
+                help="days that messages and blobs of a room stay when none of its members is on the bus any more",
             ),
-            click.option(
-                "--appends-per-user",
-                default=_LIMITS.appends_per_user,
-                type=click.IntRange(min=0),
-                help="records a second that one user appends; two thousand at once; 0: any number",
-            ),
-            click.option(
-                "--rate-per-address",
-                default=_LIMITS.rate_per_address,
-                type=click.IntRange(min=0),
-                help="the same for one address, loopback excepted; 0 behind a proxy on another host",
-            ),
-            click.option(
-                "--max-connections",
-                default=_LIMITS.connections,
-                type=click.IntRange(min=1),
-                help="HTTP connections at once",
-            ),
+            *limit_options.FLAGS,
         )
     ):
         command = option(command)

@@ -22,6 +22,7 @@ from unibus.http.audit import AuditApi, audit_middleware
 from unibus.http.auth import Authenticator
 from unibus.http.backup import BackupApi
 from unibus.http.blobs import BlobApi
+from unibus.http.cluster import ClusterApi
 from unibus.http.description import described
 from unibus.http.health import health_operations
 from unibus.http.limiting import Limiter
@@ -29,8 +30,10 @@ from unibus.http.metrics import Metrics
 from unibus.http.moving import MovingApi
 from unibus.http.operations import Operation
 from unibus.http.problems import problem_middleware
+from unibus.http.purging import PurgeApi
 from unibus.http.routing import closing, route
-from unibus.http.site import Site
+from unibus.http.site import Site, tell_no_versions
+from unibus.services.abandoned import Abandoned
 from unibus.services.audit import Audit
 from unibus.services.backups import Backups
 from unibus.services.blobs import Blobs
@@ -39,13 +42,16 @@ from unibus.services.following import Claims
 from unibus.services.gate import Gate
 from unibus.services.membership import Membership
 from unibus.services.moving import Moving
+from unibus.services.nodes import Nodes
 from unibus.services.reading import Reading
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the operations call. `look` gathers the health, `nats` tells where the data plane listens now, `nodes` where
-    clients reach all nodes; while this one is `draining`, each of its connections ends with its next answer.
+    """What the operations call. `look` gathers the health, `hindrances` why nobody should be sent here.
+
+    `nats` tells where the data plane listens now, `nodes` where clients reach all nodes; while this one is `draining`,
+    each of its connections ends with its next answer.
     """
 
     options: Options
@@ -55,11 +61,14 @@ class Parts:
     reading: Reading
     membership: Membership
     blobs: Blobs
+    abandoned: Abandoned
     backups: Backups
     moving: Moving
+    cluster: Nodes
     audit: Audit
     metrics: Metrics
     look: Callable[[], Awaitable[dict[str, Any]]]
+    hindrances: Callable[[], list[str]]
     nats: Callable[[], NatsPlace]
     nodes: Callable[[], list[str]]
     draining: Callable[[], bool]
@@ -81,6 +90,7 @@ async def serve(parts: Parts, stack: AsyncExitStack) -> int:
             limiter.middleware(),
         ]
     )
+    app.on_response_prepare.append(tell_no_versions)
     operations = described(_operations(parts, limiter), __version__)
     app.add_routes(route(operation, limits.request_seconds) for operation in operations)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5.0)
@@ -129,11 +139,13 @@ def _operations(parts: Parts, limiter: Limiter) -> list[Operation]:
         nodes=parts.nodes,
     )
     return [
-        *health_operations(parts.look),
+        *health_operations(parts.look, parts.hindrances),
         parts.metrics.operation(),
         *api.operations(),
         *AuditApi(users, parts.gate, parts.audit, parts.options.node_name).operations(),
         *BlobApi(users, parts.blobs).operations(),
         *BackupApi(users, parts.backups).operations(),
+        *PurgeApi(users, parts.abandoned).operations(),
         *MovingApi(parts.moving).operations(),
+        *ClusterApi(users, parts.cluster, limits).operations(),
     ]

@@ -161,10 +161,12 @@ class Authenticator:
         floor = self._floor()
         if now <= floor:
             left = math.ceil(floor - now) + 1
-            raise JustRestored(f"the bus was restored a moment ago: ask again in {left} s", retry_after=float(left))
+            raise JustRestored(
+                f"the bus was restored or moved a moment ago: ask again in {left} s", retry_after=float(left)
+            )
         if signed.created <= floor:
             raise SignatureStale(
-                "the request was signed before the bus was restored: sign it again", server_time=int(now)
+                "the request was signed before the bus was restored or moved: sign it again", server_time=int(now)
             )
         httpsig.verify(signed, request.method, _target_uri(request))
         if not self._is_user(signed.user):

@@ -1,7 +1,8 @@
 """How this node is, for anybody who asks: `/healthz`, `/livez`, `/readyz`. Never a secret, never the name of a user.
 
 Health is a pure function of what the store and the bus say of themselves. Nothing here repeats a setting; what is shown
-was read back. Ready means that there is no reason not to be; live means that the event loop turns.
+was read back. Ready means that clients can be served here and now, which a node that is degraded mostly can: a balancer
+that goes by readiness must not drop all nodes because one of them is dead. Live means that the event loop turns.
 """
 
 import json
@@ -17,6 +18,28 @@ from unibus.model.wire import HealthView
 
 NEARLY_FULL = 0.9
 Look = Callable[[], Awaitable[dict[str, Any]]]
+
+
+def unready(
+    *,
+    records: str | None,
+    bus: Mapping[str, Any],
+    joined: bool = True,
+    draining: bool = False,
+    clock: str | None = None,
+) -> list[str]:
+    """Why nobody should be sent to this node now; empty when it is ready.
+
+    `records` is why it cannot prove that its records are current and read, `clock` why it refuses signed requests; each
+    None if all is well. `bus` is the bus's status; a node alone has `joined`.
+    """
+    return [
+        *([records] if records else []),
+        *([] if bus.get("ready") else [f"the bus is down: {bus.get('reason')}"]),
+        *([] if joined else ["this node has not joined the others yet"]),
+        *(["this node is about to end: use another one"] if draining else []),
+        *([clock] if clock else []),
+    ]
 
 
 def health(
@@ -78,8 +101,8 @@ def health(
     }
 
 
-def health_operations(look: Look) -> list[Operation]:
-    """The three operations; `look` gathers what `health` is made of and calls it."""
+def health_operations(look: Look, hindrances: Callable[[], list[str]]) -> list[Operation]:
+    """The three operations; `look` and `hindrances` gather what `health` and `unready` are made of and call them."""
 
     async def healthz(_request: web.Request) -> web.Response:
         """The node's health and its security posture, read back from what runs."""
@@ -87,9 +110,8 @@ def health_operations(look: Look) -> list[Operation]:
         return _answer(200 if found["status"] == "ok" else 503, json.dumps(found, indent=2), "application/json")
 
     async def readyz(_request: web.Request) -> web.Response:
-        """Whether the node can serve now; if not, why not."""
-        found = await look()
-        reasons = found["reasons"]
+        """Whether clients can be served by this node now; if not, why not. A degraded node may well be ready."""
+        reasons = hindrances()
         return _answer(503 if reasons else 200, "\n".join(reasons) or "ready", "text/plain")
 
     async def livez(_request: web.Request) -> web.Response:

@@ -22,7 +22,7 @@ from unibus.errors import (
     WrongBus,
 )
 from unibus.http.limits import BURST_SECONDS, Limits
-from unibus.http.rates import Rates, address_key
+from unibus.model.rates import Rates, address_key
 from unibus.http.site import Connection
 
 _FROM_STRANGERS = (

@@ -38,6 +38,11 @@ class Metrics:
         self._bus_auth = Counter(
             "unibus_bus_auth", "outcomes of connections to the bus", ["outcome"], registry=self._registry
         )
+        self.bus_cut_offs = Counter(
+            "unibus_bus_cut_offs",
+            "times that a user was cut off from the bus for sending too much",
+            registry=self._registry,
+        )
         self.held = {
             name: Gauge(f"unibus_{name}", text, registry=self._registry)
             for name, text in (

@@ -3,6 +3,10 @@
 What is sent is written as it comes; every byte is judged by the service before it counts. Decides nothing itself.
 """
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
 from aiohttp import web
 
 from unibus.errors import (
@@ -10,6 +14,7 @@ from unibus.errors import (
     BusUnavailable,
     DigestMismatch,
     NotFound,
+    RequestTimeout,
     RuleBroken,
     StorageUnavailable,
     UploadConflict,
@@ -24,12 +29,29 @@ from unibus.model.wire import UploadView
 from unibus.services.moving import Moving
 from unibus.store.blob_port import Held, Upload
 
+STALL_SECONDS = 60.0
+"""How long the next block of a body may be on its way."""
+
 
 def _token(request: web.Request) -> str:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise BootstrapRefused("moving a bus in takes the bootstrap token, as a bearer token")
     return token
+
+
+async def _steadily(blocks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """The same blocks. Raises RequestTimeout for one that does not come: whoever vanished must not be waited for."""
+    async with aclosing(blocks):
+        try:
+            while True:
+                async with asyncio.timeout(STALL_SECONDS):
+                    block = await anext(blocks, None)
+                if block is None:
+                    return
+                yield block
+        except TimeoutError as error:
+            raise RequestTimeout(f"nothing came for {STALL_SECONDS:g} s; begin again, what is here is kept") from error
 
 
 def _upload(found: Upload | Held) -> web.Response:
@@ -96,12 +118,12 @@ class MovingApi:
     async def move_manifest(self, request: web.Request) -> web.Response:
         """Send what names all parts of the bus to be moved. Begins again, and keeps what is here."""
         token = self._checked(request)
-        return answer(await self._moving.take_manifest(token, ahead(read_blocks(request, MAX_SIZE))))
+        return answer(await self._moving.take_manifest(token, ahead(_steadily(read_blocks(request, MAX_SIZE)))))
 
     async def move_records(self, request: web.Request) -> web.Response:
         """Send the copy of the records; once they are verified no node serves until the move is through."""
         token = self._checked(request)
-        return answer(await self._moving.take_records(token, ahead(read_blocks(request, MAX_SIZE))))
+        return answer(await self._moving.take_records(token, ahead(_steadily(read_blocks(request, MAX_SIZE)))))
 
     async def moved_blob(self, request: web.Request) -> web.Response:
         """How much of a blob is here."""
@@ -117,7 +139,7 @@ class MovingApi:
     async def move_messages(self, request: web.Request) -> web.Response:
         """Send the snapshot of the messages."""
         token = self._checked(request)
-        return answer(await self._moving.take_messages(token, ahead(read_blocks(request, MAX_SIZE))))
+        return answer(await self._moving.take_messages(token, ahead(_steadily(read_blocks(request, MAX_SIZE)))))
 
     async def finish_move(self, request: web.Request) -> web.Response:
         """Copy the records, compare all with what was sent, and serve the bus."""

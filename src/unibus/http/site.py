@@ -10,15 +10,22 @@ import ssl
 from collections import Counter
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
 
 from unibus.errors import HeadersTooLarge, TargetTooLong
 from unibus.http.limits import Limits
 from unibus.http.problems import plain_response, problem_response, refusal
-from unibus.http.rates import address_key
+from unibus.model.rates import address_key
 
 HANDSHAKE_SECONDS = 5.0
+SERVER = "unibus"
+"""What answers name as their server: no version, of this or of anything below, that would tell which holes to try."""
+
+
+async def tell_no_versions(_request: web.Request, response: web.StreamResponse) -> None:
+    """For an application's `on_response_prepare`: aiohttp would name itself and Python, with their versions."""
+    response.headers[hdrs.SERVER] = SERVER
 
 
 class Crowd:
@@ -26,10 +33,10 @@ class Crowd:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._open: dict[Connection, str | None] = {}
+        self._open: dict[object, str | None] = {}
         self._by_address: Counter[str | None] = Counter()
 
-    def enter(self, connection: "Connection", address: str | None) -> bool:
+    def enter(self, connection: object, address: str | None) -> bool:
         """Count a connection; whether there is room for it."""
         self._open[connection] = address
         self._by_address[address] += 1
@@ -37,7 +44,7 @@ class Crowd:
             address is None or self._by_address[address] <= max(1, self._most // 2)
         )
 
-    def leave(self, connection: "Connection") -> None:
+    def leave(self, connection: object) -> None:
         """Count it no longer. Safe to call twice."""
         if connection in self._open:
             address = self._open.pop(connection)
@@ -109,6 +116,7 @@ class Connection(web.RequestHandler):
         self._log.info("unreadable request", peer=request.remote, status=status, reason=type(exc).__name__)
         answer = self._unreadable(status, exc)
         answer.force_close()
+        answer.headers[hdrs.SERVER] = SERVER  # an application never hears of it
         return answer
 
     def _unreadable(self, status: int, exc: BaseException | None) -> web.Response:

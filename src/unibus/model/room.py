@@ -77,6 +77,7 @@ class Room(RoomState):
                 self.name = name
             case RoomRetention():
                 self.retention = body
+                self.retentions.append(body)
             case RoomArchive():
                 self.archived = sequence
         self._seal(getattr(body, "epoch", None), recipients, sequence)

@@ -32,6 +32,7 @@ class RoomState:
         self.name = ""
         self.history: History = "shared"
         self.retention = RoomRetention()
+        self.retentions: list[RoomRetention] = []  # all that there were: what is gone may have gone by any of them
         self.roles: dict[str, RoomRole] = {}
         self.epochs: dict[int, EpochState] = {}
         self.directory = 0

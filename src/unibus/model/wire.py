@@ -84,7 +84,7 @@ class AuditEntry(Strict):
     """One entry of a node's audit trail.
 
     `at` is in Unix seconds; `actor` a public nkey or `-`; `origin` the address it came from; `facts` what else is
-    known, for refusals `code` and `reason`; `left_out` how many refusals before it were not noted.
+    known, for refusals `code` and `reason`; `left_out` how many refusals of the same actor before it were not noted.
     """
 
     number: Annotated[int, Field(ge=1)]
@@ -103,6 +103,18 @@ class AuditPage(Strict):
 
     node: str
     entries: list[AuditEntry]
+
+
+class Replicas(Strict):
+    """On how many nodes of a cluster everything is kept."""
+
+    replicas: Literal[1, 3, 5]
+
+
+class NodeName(Strict):
+    """A node of a cluster."""
+
+    node: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 
 
 class SealedKey(Strict):

@@ -1,9 +1,9 @@
 """The audit trail: who did what to whom, from where, with what outcome. Append-only, in the store's own log, in order.
 
 Every change and every refusal leaves an entry. What is done is only answered for once its entry is on disk: with a
-store that takes no more, nothing goes on unseen. Refusals are bounded in number, so that nobody fills the disk by being
-refused; the next entry says how many were left out. Those of strangers are counted apart: their noise hides no
-user's. Never holds a secret or anything of a message.
+store that takes no more, nothing goes on unseen. Refusals are bounded in number for each actor (`services.refusals`),
+so that nobody fills the disk by being refused; the actor's next entry says how many were left out. Never holds a secret
+or anything of a message.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from typing import Literal
 from unibus.crypto.encoding import dump_json
 from unibus.errors import StorageUnavailable, UnibusError
 from unibus.model.wire import AuditEntry
+from unibus.services.refusals import Refusals
 from unibus.store.port import Append, PositionTaken, Store
 
 ORIGIN: ContextVar[str] = ContextVar("unibus_origin", default="-")
@@ -25,31 +26,9 @@ ACTOR: ContextVar[str] = ContextVar("unibus_actor", default="-")
 NOBODY = "-"
 """The actor, where none is proven."""
 
-REFUSALS_A_MINUTE = 600
-STRANGERS_A_MINUTE = 120
 WAITING = 10_000  # refusals that may wait to be written
 
 Outcome = Literal["ok", "refused"]
-
-
-class Allowance:
-    """So many in any one minute; what is over is counted. Pure: `now` is any clock in seconds."""
-
-    def __init__(self, a_minute: int) -> None:
-        self._a_minute = a_minute
-        self._began = 0.0
-        self._used = 0
-        self.left_out = 0
-
-    def take(self, now: float) -> bool:
-        """Whether one more may be had at `now`."""
-        if now - self._began >= 60:
-            self._began, self._used = now, 0
-        self._used += 1
-        if self._used > self._a_minute:
-            self.left_out += 1
-            return False
-        return True
 
 
 class Audit:
@@ -61,9 +40,8 @@ class Audit:
         self._clock = clock
         self._length = 0
         self._writing = asyncio.Lock()
-        self._users = Allowance(REFUSALS_A_MINUTE)
-        self._strangers = Allowance(STRANGERS_A_MINUTE)
-        self._refusals: set[asyncio.Task[None]] = set()
+        self._allowed = Refusals()
+        self._waiting: set[asyncio.Task[None]] = set()
         self._grown = asyncio.Condition()
 
     async def open(self) -> None:
@@ -73,28 +51,37 @@ class Audit:
 
     async def close(self) -> None:
         """Write what waits."""
-        await asyncio.gather(*self._refusals, return_exceptions=True)
+        await asyncio.gather(*self._waiting, return_exceptions=True)
 
     async def done(self, action: str, *, actor: str, target: str | None = None, **facts: str | int | None) -> None:
         """Note what was done; on disk when this returns. Raises StorageUnavailable."""
-        await self._write(self._entry("ok", action, actor, target, facts))
+        await self._write(self._entry("ok", action, actor, target, facts, _counted(actor)))
 
     def refused(
-        self, action: str, error: UnibusError, *, actor: str, target: str | None = None, **facts: str | int | None
+        self,
+        action: str,
+        error: UnibusError,
+        *,
+        actor: str,
+        target: str | None = None,
+        stranger: bool = False,
+        **facts: str | int | None,
     ) -> None:
-        """Note a refusal, once, without waiting for it; beyond so many a minute only their number."""
+        """Note a refusal, once, without waiting for it; beyond so many a minute only their number.
+
+        `stranger` says that the actor has proven a key, but is no user.
+        """
         if error.noted:
             return
         error.noted = True
-        allowance = self._strangers if actor == NOBODY else self._users
-        if not allowance.take(self._clock()) or len(self._refusals) >= WAITING:
+        counted = None if stranger else _counted(actor)
+        if len(self._waiting) >= WAITING or not self._allowed.take(counted, self._clock()):
             return
         reason = {"code": error.code, "reason": error.message[:200]}
-        task = asyncio.create_task(
-            self._try_to_write(self._entry("refused", action, actor, target, facts | reason)), name="audit"
-        )
-        self._refusals.add(task)
-        task.add_done_callback(self._refusals.discard)
+        entry = self._entry("refused", action, actor, target, facts | reason, counted)
+        task = asyncio.create_task(self._try_to_write(entry), name="audit")
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
 
     async def read(self, after: int, limit: int) -> list[AuditEntry]:
         """Up to `limit` entries with numbers above `after`."""
@@ -110,7 +97,13 @@ class Audit:
             return
 
     def _entry(
-        self, outcome: Outcome, action: str, actor: str, target: str | None, facts: Mapping[str, str | int | None]
+        self,
+        outcome: Outcome,
+        action: str,
+        actor: str,
+        target: str | None,
+        facts: Mapping[str, str | int | None],
+        counted: str | None,
     ) -> dict[str, object]:
         entry: dict[str, object] = {
             "at": round(self._clock(), 3),
@@ -121,8 +114,7 @@ class Audit:
             "outcome": outcome,
             "facts": {name: value for name, value in facts.items() if value is not None},
         }
-        left_out = self._users.left_out + self._strangers.left_out
-        self._users.left_out = self._strangers.left_out = 0
+        left_out = self._allowed.left_out(counted)
         return entry | ({"left_out": left_out} if left_out else {})
 
     async def _try_to_write(self, entry: dict[str, object]) -> None:
@@ -144,3 +136,8 @@ class Audit:
             self._length = number
         async with self._grown:
             self._grown.notify_all()
+
+
+def _counted(actor: str) -> str | None:
+    """As whom an actor is counted: None where none is proven."""
+    return None if actor == NOBODY else actor

@@ -4,7 +4,8 @@ Whoever may write in a room may store there, whoever is in it may fetch, and who
 delete it. All is judged on the state at that moment, for each part and, in a long download, for each block.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from contextlib import aclosing
 
 import structlog
@@ -179,6 +180,23 @@ class Blobs:
         if dropped:
             log.info("swept blobs that nothing refers to", dropped=dropped)
         return dropped
+
+    async def drop(self, rooms: Collection[str]) -> Counter[str]:
+        """Drop all blobs and uploads of `rooms`, which nobody is in any more; how many bytes of which room.
+
+        Raises StorageUnavailable.
+        """
+        freed: Counter[str] = Counter()
+        uploads, held = await self._store.survey()
+        for upload in uploads:
+            if upload.place.scope in rooms and await self._store.abandon(upload.place):
+                self._ledger.release(upload.place)
+                freed[upload.place.scope] += upload.size
+        for found in held:
+            if found.place.scope in rooms and await self._store.remove(found.place.scope, found.place.blob):
+                self._ledger.release(found.place)
+                freed[found.place.scope] += found.size
+        return freed
 
     async def _room_exists(self, room: str) -> bool:
         try:

@@ -118,7 +118,9 @@ class Membership:
         try:
             head = await work
         except UnibusError as error:
-            self._audit.refused(record.type, error, actor=actor, target=target, log=record.log)
+            # A newcomer's key cost nothing yet.
+            stranger = not self._books.directory.active(actor)
+            self._audit.refused(record.type, error, actor=actor, target=target, stranger=stranger, log=record.log)
             raise
         await self._audit.done(record.type, actor=actor, target=target, log=record.log, sequence=record.sequence)
         return head

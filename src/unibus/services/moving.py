@@ -10,62 +10,31 @@ import asyncio
 import errno
 import hashlib
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 from unibus.crypto.encoding import b64u, unb64u
 from unibus.crypto.httpsig import WINDOW
-from unibus.errors import BackupInvalid, InvalidInput, NotFound, RuleBroken, StorageUnavailable
-from unibus.model.backup import MANIFEST, Header, Messages, Records, StoredBlob, read_line
-from unibus.model.moving import MoveView, contents
+from unibus.errors import BackupInvalid, InvalidInput, RuleBroken, StorageUnavailable
+from unibus.model.backup import MANIFEST, Messages, Records, StoredBlob
+from unibus.model.moving import MoveView
 from unibus.model.records import DIRECTORY
 from unibus.services.audit import NOBODY, Audit
 from unibus.services.books import Books
 from unibus.services.membership import check_bootstrap
 from unibus.services.moves import Move, last_move, note_move
+from unibus.services.moving_plan import Plan, place_of, read_plan
 from unibus.services.moving_records import compare, copy_records
-from unibus.services.ports import MessagesPlace, StreamState
+from unibus.services.ports import MessagesPlace
 from unibus.services.unpacking import Manifest
 from unibus.services.verifying import verify_blob, verify_records
-from unibus.store.blob_port import BlobStore, Held, Place, Upload
+from unibus.store.blob_port import BlobStore, Held, Upload
 from unibus.store.port import Append, PositionTaken, Store
 from unibus.store.snapshot import read_snapshot
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ANEW = "go on with that one, or start the cluster anew, with empty data directories"
-
-
-@dataclass(slots=True)
-class _Plan:
-    """A manifest that was taken: where each blob's line begins in it, by room and id; `begun` once the records hold."""
-
-    manifest: Path
-    header: Header
-    messages: Messages
-    records: Records
-    source: str
-    blobs: dict[tuple[str, str], int]
-    begun: bool = False
-
-    @property
-    def state(self) -> StreamState:
-        found = self.messages
-        return StreamState(found.messages, found.bytes, found.first, found.last)
-
-    def blob(self, room: str, blob: str) -> StoredBlob:
-        """What the manifest says of a blob. Raises NotFound."""
-        try:
-            offset = self.blobs[room, blob]
-        except KeyError:
-            raise NotFound("the manifest names no such blob") from None
-        with self.manifest.open("rb") as file:
-            file.seek(offset)
-            part = read_line(file.readline())
-        assert isinstance(part, StoredBlob)  # noqa: S101 - the line was one when it was counted
-        return part
 
 
 class Moving:
@@ -98,16 +67,16 @@ class Moving:
         self._clock = clock
         self._work = work
         self._shared = shared
-        self._plan: _Plan | None = None
+        self._plan: Plan | None = None
         self._turn = asyncio.Lock()
         self._doing, self._done, self._of = "", 0, 0
 
     def check(self, token: str) -> None:
         """Return if `token` is the one that founds a bus here, and there is none yet."""
         self._books.check_read()
+        check_bootstrap(token, self._bootstrap(), self._audit, "bus.move")
         if not self._shared:
             raise RuleBroken("this node keeps its bus in sqlite: start it with --store kv and a --data-dir of its own")
-        check_bootstrap(token, self._bootstrap(), self._audit, "bus.move")
 
     async def look(self, token: str) -> MoveView:
         """How far it is."""
@@ -128,7 +97,7 @@ class Moving:
             await asyncio.to_thread(self._work.mkdir, mode=0o700)
             path = self._work / MANIFEST
             await _write(path, blocks)
-            plan = await asyncio.to_thread(_read_plan, path)
+            plan = await asyncio.to_thread(read_plan, path)
             if plan.header.at > self._clock() + WINDOW:
                 raise InvalidInput("the clock of the bus's old node is ahead of this node's: set one of them right")
             await self._check_move(plan)
@@ -147,10 +116,12 @@ class Moving:
         return await self.look(token)
 
     async def upload(self, token: str, room: str, blob: str) -> Upload | Held:
-        """Begin to take a blob, or find how much of it is there. Raises NotFound for one that no manifest named."""
+        """How much of a blob is there; the blob, if all is. Raises NotFound for one that no manifest named."""
         self.check(token)
         part = self._begun().blob(room, blob)
-        return await self._blobs.find(room, blob) or await self._blobs.begin(_place(part), part.size)
+        place = place_of(part)
+        found = await self._blobs.find(room, blob) or await self._blobs.upload(place)
+        return found if found is not None else Upload(place, part.size, 0, self._clock())
 
     async def receive(
         self, token: str, room: str, blob: str, offset: int, blocks: AsyncIterator[bytes]
@@ -158,10 +129,13 @@ class Moving:
         """Take a part of a blob; the blob itself, once that was the last one. Raises as `BlobStore` does."""
         self.check(token)
         part = self._begun().blob(room, blob)
-        upload = await self._blobs.receive(_place(part), offset, blocks)
+        if (held := await self._blobs.find(room, blob)) is not None:
+            return held
+        await self._blobs.begin(place_of(part), part.size)
+        upload = await self._blobs.receive(place_of(part), offset, blocks)
         if upload.received < part.size:
             return upload
-        return await self._blobs.finish(_place(part), unb64u(part.note), part.stored_at)
+        return await self._blobs.finish(place_of(part), unb64u(part.note), part.stored_at)
 
     async def take_messages(self, token: str, blocks: AsyncIterator[bytes]) -> MoveView:
         """Take the snapshot of the messages, and make a stream of it. Raises BusUnavailable."""
@@ -216,18 +190,18 @@ class Moving:
     def _progress(self) -> None:
         self._done += 1
 
-    def _planned(self) -> _Plan:
+    def _planned(self) -> Plan:
         if self._plan is None:
             raise RuleBroken("this node knows nothing of this move: begin again, what is there is kept")
         return self._plan
 
-    def _begun(self) -> _Plan:
+    def _begun(self) -> Plan:
         plan = self._planned()
         if not plan.begun:
             raise RuleBroken("the records come before all else")
         return plan
 
-    async def _check_move(self, plan: _Plan) -> tuple[int, bool]:
+    async def _check_move(self, plan: Plan) -> tuple[int, bool]:
         """How many moves were noted, and whether this one is begun. Raises RuleBroken when another one is."""
         after, move = await last_move(self._store)
         begun = move is not None and move.stage == "begun"
@@ -245,7 +219,7 @@ class Moving:
             raise BackupInvalid(f"{part.name} is not what the manifest names")
         return path
 
-    def _verify(self, plan: _Plan) -> bytes:
+    def _verify(self, plan: Plan) -> bytes:
         """Verify records and blobs' manifests; the record that made the bus. Blocks."""
         manifest = Manifest(plan.manifest)
         self._tell("verifying", sum(head.sequence for head in manifest.heads()))
@@ -260,11 +234,10 @@ class Moving:
             _, genesis, _ = next(snapshot.entries(DIRECTORY))
             return genesis
 
-    async def _begin(self, plan: _Plan, genesis: bytes) -> None:
+    async def _begin(self, plan: Plan, genesis: bytes) -> None:
         after, begun = await self._check_move(plan)
         move = Move(stage="begun", bus=plan.header.bus, source=plan.source, at=plan.header.at)
         if not begun:
-            self._books.check_current()
             await note_move(self._store, after, move)
             after += 1
         try:
@@ -275,15 +248,15 @@ class Moving:
                 await note_move(self._store, after, move.model_copy(update={"stage": "dropped"}))
                 raise RuleBroken("this cluster has a bus already, which stays as it is") from error
 
-    async def _check_blobs(self, plan: _Plan) -> None:
+    async def _check_blobs(self, plan: Plan) -> None:
         self._tell("looking for blobs", len(plan.blobs))
         for room, blob in plan.blobs:
             part = plan.blob(room, blob)
-            if await self._blobs.find(room, blob) != Held(_place(part), part.size, unb64u(part.note), part.stored_at):
+            if await self._blobs.find(room, blob) != Held(place_of(part), part.size, unb64u(part.note), part.stored_at):
                 raise RuleBroken(f"the blob {blob} is not here yet: move the blobs first")
             self._progress()
 
-    async def _copy_records(self, plan: _Plan) -> None:
+    async def _copy_records(self, plan: Plan) -> None:
         manifest, bus = Manifest(plan.manifest), plan.header.bus
         self._tell("copying records", sum(head.sequence for head in manifest.heads()))
         records, copy = self._work / plan.records.name, self._work / "copy.sqlite3"
@@ -301,10 +274,6 @@ def _compare(records: Path, copy: Path, bus: str) -> None:
         compare(ours, theirs, bus)
 
 
-def _place(part: StoredBlob) -> Place:
-    return Place(part.room, part.id, part.owner)
-
-
 async def _write(path: Path, blocks: AsyncIterator[bytes]) -> tuple[int, str]:
     """Write the new file `path`; its size and its SHA-256."""
     hasher = hashlib.sha256()
@@ -313,22 +282,3 @@ async def _write(path: Path, blocks: AsyncIterator[bytes]) -> tuple[int, str]:
             await asyncio.to_thread(file.write, block)
             await asyncio.to_thread(hasher.update, block)
         return file.tell(), b64u(hasher.digest())
-
-
-def _read_plan(path: Path) -> _Plan:
-    """What a manifest in a file says. Raises BackupInvalid."""
-    manifest = Manifest(path)
-    header, messages = manifest.header(), manifest.messages()
-    records = next(part for part in manifest.parts() if isinstance(part, Records))
-    source = contents(chain([header], manifest.parts(), manifest.heads()))
-    return _Plan(path, header, messages, records, source, dict(_blob_lines(path)))
-
-
-def _blob_lines(path: Path) -> Iterator[tuple[tuple[str, str], int]]:
-    with path.open("rb") as file:
-        offset = file.tell()
-        for text in file:
-            part = read_line(text)
-            if isinstance(part, StoredBlob):
-                yield (part.room, part.id), offset
-            offset += len(text)

@@ -22,7 +22,13 @@ class Grants:
 
 
 Decided = Callable[[str, str, UnibusError | None], None]
-"""Hears of each bus connection that was decided on: who it says it is, from where, and why it was refused if it was."""
+"""Hears of each bus connection that was decided on: who it says it is, from where, and why it was refused if it was.
+
+Who that is proven to be is in `services.audit.ACTOR` meanwhile.
+"""
+
+Undelivered = Callable[[str, str | None, UnibusError], None]
+"""Hears of each delivery that was refused: whose it would have been, of which room if that is known, and why."""
 
 
 class BusPolicy(Protocol):
@@ -68,11 +74,28 @@ class StreamState:
     last: int
 
 
+class MessageDrop(Protocol):
+    """What is asked of the bus when nobody is left to read a room."""
+
+    async def drop(self, room: str) -> int:
+        """Drop all messages of `room`; how many there were. Raises BusUnavailable."""
+
+
 class MessageCopies(Protocol):
     """What a backup asks of the bus."""
 
     async def snapshot(self, path: Path) -> StreamState:
         """Write all messages as they are at one moment to the new file `path`. Raises BusUnavailable, OSError."""
+
+
+class ClusterPlace(Protocol):
+    """What is asked of the cluster itself."""
+
+    async def keep_on(self, replicas: int) -> None:
+        """Keep everything on so many nodes. Raises RuleBroken when that cannot be, BusUnavailable."""
+
+    async def give_up(self, node: str) -> None:
+        """Go on without `node` for good. Raises BusUnavailable."""
 
 
 class MessagesPlace(Protocol):

@@ -67,5 +67,9 @@ class Reading:
 
     async def genesis(self) -> bytes | None:
         """The record that made the bus, for anybody: its hash is the bus's id. None before there is one."""
+        if self._books.directory.bus is None:
+            # Another node may have made it a moment ago, and then nobody must hear that there is none.
+            await self._store.sync()
+            await self._books.refresh()
         first = await self._store.entries(DIRECTORY, 0, 1)
         return first[0].value if first else None

@@ -1,13 +1,17 @@
-"""What must be done now and then for as long as a node runs."""
+"""What must be done now and then for as long as a node runs. Of several nodes one does what one is enough for.
+
+Every loop goes on after a store that does not serve, and says so. None decides what is old or unused: services do.
+"""
 
 import asyncio
 from collections.abc import Callable
 
 import structlog
 
-from unibus.errors import StorageUnavailable
+from unibus.errors import BusUnavailable, StorageUnavailable
 from unibus.model.bodies import RoomRetention
 from unibus.model.records import DIRECTORY, ROOM_PREFIX
+from unibus.services.abandoned import Abandoned
 from unibus.services.blobs import Blobs
 from unibus.services.gate import retention_mark
 from unibus.services.ports import BusEffects
@@ -20,10 +24,10 @@ SWEEP_EVERY = 3600.0  # seconds
 log = structlog.stdlib.get_logger("unibus.upkeep")
 
 
-async def forget_claims(store: Store, clock: Callable[[], float]) -> None:
-    """Drop expired nonces, once a minute, without end. `clock` gives Unix seconds."""
+async def forget_claims(store: Store, clock: Callable[[], float], every: float = EVERY) -> None:
+    """Drop expired nonces every so many seconds, without end. `clock` gives Unix seconds."""
     while True:
-        await asyncio.sleep(EVERY)
+        await asyncio.sleep(every)
         try:
             await store.forget_claims(int(clock()))
         except StorageUnavailable as error:
@@ -36,34 +40,63 @@ async def _is_ours(store: Store, what: str, every: float, clock: Callable[[], fl
     return await store.claim(f"upkeep/{what}/{span}", int((span + 2) * every))
 
 
-async def sweep_blobs(store: Store, blobs: Blobs, clock: Callable[[], float]) -> None:
-    """Drop stale uploads and blobs that nothing refers to: at once, then every hour, without end."""
+async def sweep_blobs(
+    store: Store, blobs: Blobs, clock: Callable[[], float], ready: Callable[[], None], every: float = SWEEP_EVERY
+) -> None:
+    """Drop stale uploads and blobs that nothing refers to: as soon as `ready` raises nothing, then now and then."""
     while True:
         try:
-            if await _is_ours(store, "blobs", SWEEP_EVERY, clock):
+            ready()
+            if await _is_ours(store, "blobs", every, clock):
                 await blobs.sweep()
+            await asyncio.sleep(every)
         except StorageUnavailable as error:
             log.warning("blobs not swept", reason=error.message)
-        await asyncio.sleep(SWEEP_EVERY)
+            await asyncio.sleep(min(every, EVERY))
 
 
-async def recount_blobs(blobs: Blobs) -> None:
-    """Count what other nodes have stored and deleted, once a minute, without end: quotas are the bus's."""
+async def free_abandoned(
+    store: Store,
+    abandoned: Abandoned,
+    clock: Callable[[], float],
+    ready: Callable[[], None],
+    every: float = SWEEP_EVERY,
+) -> None:
+    """Free what rooms without members hold: as soon as `ready` raises nothing, then now and then, without end."""
     while True:
-        await asyncio.sleep(EVERY)
+        try:
+            ready()
+            if await _is_ours(store, "abandoned", every, clock):
+                await abandoned.sweep()
+            await asyncio.sleep(every)
+        except (StorageUnavailable, BusUnavailable) as error:
+            log.warning("rooms without members not freed", reason=error.message)
+            await asyncio.sleep(min(every, EVERY))
+
+
+async def recount_blobs(blobs: Blobs, every: float = EVERY) -> None:
+    """Count what other nodes have stored and deleted, every so many seconds, without end: quotas are the bus's."""
+    while True:
+        await asyncio.sleep(every)
         try:
             await blobs.recount()
         except StorageUnavailable as error:
             log.warning("blobs not counted", reason=error.message)
 
 
-async def drop_old_messages(store: Store, effects: BusEffects, clock: Callable[[], float]) -> None:
-    """Have the bus drop what rooms with a retention no longer keep, once a minute, without end."""
+async def drop_old_messages(
+    store: Store, effects: BusEffects, clock: Callable[[], float], ready: Callable[[], None], every: float = EVERY
+) -> None:
+    """Have the bus drop what rooms with a retention no longer keep, now and then, when `ready` raises nothing.
+
+    While a bus is being moved in, what its rooms keep is there before all of it was compared.
+    """
     while True:
-        await asyncio.sleep(EVERY)
+        await asyncio.sleep(every)
         after = ""
         try:
-            if not await _is_ours(store, "messages", EVERY, clock):
+            ready()
+            if not await _is_ours(store, "messages", every, clock):
                 continue
             while page := await store.marks(retention_mark(), after, PAGE):
                 for after, kept in page:
@@ -73,8 +106,8 @@ async def drop_old_messages(store: Store, effects: BusEffects, clock: Callable[[
             log.warning("old messages not dropped", reason=error.message)
 
 
-async def measure(store: Store, blobs: Blobs, report: Callable[[str, float], None]) -> None:
-    """Report how much the node holds, by the names `rooms`, `records` and `blob_bytes`, four times a minute."""
+async def measure(store: Store, blobs: Blobs, report: Callable[[str, float], None], every: float = EVERY / 4) -> None:
+    """Report how much the node holds, by the names `rooms`, `records` and `blob_bytes`, every so many seconds."""
     while True:
         try:
             rooms, directory = await store.counts(ROOM_PREFIX), await store.counts(DIRECTORY)
@@ -83,7 +116,7 @@ async def measure(store: Store, blobs: Blobs, report: Callable[[str, float], Non
         except StorageUnavailable as error:
             log.warning("the store could not be measured", reason=error.message)
         report("blob_bytes", blobs.stored_bytes)
-        await asyncio.sleep(EVERY / 4)
+        await asyncio.sleep(every)
 
 
 async def watch_loop(report: Callable[[float], object]) -> None:

@@ -20,7 +20,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unibus.errors import StorageUnavailable
 from unibus.store.kv_bucket import WITHIN, Bucket
-from unibus.store.kv_entry import TAG_BYTES, Stored, claim_key, log_key, pack, part_key
+from unibus.store.kv_entry import TAG_BYTES, Stored, claim_key, log_key, node_key, pack, part_key
 from unibus.store.kv_follower import Applied, NodeBeat
 from unibus.store.kv_node import Dial, KvNode
 from unibus.store.kv_posture import describe
@@ -130,6 +130,12 @@ class KvStore:
     def nodes(self) -> Mapping[str, NodeBeat]:
         """What each node last said, as this one has heard it."""
         return dict(self._node.nodes)
+
+    async def forget_node(self, name: str) -> None:
+        """Have all nodes forget what a node last said that will not come back. Raises StorageUnavailable."""
+        self._require_current()
+        async with _told(UNKNOWN):
+            await self._node.bucket.delete(node_key(name))
 
     async def append(self, change: Append) -> None:
         """See `Store.append`."""

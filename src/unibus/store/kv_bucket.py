@@ -110,6 +110,10 @@ class Bucket:
             raise StorageUnavailable("the cluster refused a write")
         return sequence
 
+    async def delete(self, key: str) -> None:
+        """Mark the key as deleted, for all who listen (NATS ADR-8). Raises as `put`."""
+        await self._write(key, b"", {"KV-Operation": "DEL"})
+
     async def purge(self, pattern: str) -> int:
         """Drop all keys that match; how many were dropped."""
         answer = await self._ask("STREAM.PURGE", {"filter": self._prefix + pattern})

@@ -103,6 +103,11 @@ def claim_key(name: str) -> str:
         raise InvalidInput("a name must be valid unicode text") from error
 
 
+def node_key(name: str) -> str:
+    """The key under which a node says what it has to tell."""
+    return f"node.{escape(name)}"
+
+
 def part_key(tag: bytes, number: int | str) -> str:
     """The key of a part of the entry with this tag; `*` for all of them."""
     return f"part.{b64u(tag)}.{number}"

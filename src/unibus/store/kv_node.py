@@ -15,7 +15,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unibus.errors import NoQuorum, StorageUnavailable
 from unibus.store.kv_bucket import NO_QUORUM, Bucket
-from unibus.store.kv_entry import escape
+from unibus.store.kv_entry import node_key
 from unibus.store.kv_follower import REPLACED, Applied, Follower, NodeBeat, Replaced, digest
 from unibus.store.kv_progress import Progress
 from unibus.store.kv_replica import Replica, replace_replica
@@ -58,7 +58,7 @@ class KvNode:
         self._path = path
         self._dial = dial
         self._name = bucket
-        self._key = f"node.{escape(node)}"
+        self._key = node_key(node)
         self._replicas = replicas
         self._log = log
         self._now = monotonic

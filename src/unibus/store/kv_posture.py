@@ -29,6 +29,8 @@ def describe(
     current = len([peer for peer in others if peer.get("current") and not peer.get("offline")]) + 1
     if missing := [str(peer["name"]) for peer in others if _missing(peer)]:
         reasons.append(f"replicas that are away or behind: {', '.join(sorted(missing))}")
+    if (placed := len(others) + 1) < replicas and refusal is None:
+        reasons.append(f"there are {placed} nodes to keep the records, which are to be on {replicas}: add a node")
     return {
         "engine": "kv",
         "durable": durable,
@@ -37,7 +39,7 @@ def describe(
         "leader": leader,
         "quorum": refusal is None,
         "lag": max(0, int(info["state"]["last_seq"]) - applied),
-        "ha": replicas >= ENOUGH,
+        "ha": min(replicas, placed) >= ENOUGH,
         "reasons": reasons,
     }
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unibus.http.rates import Rates, address_key
+from unibus.model.rates import Rates, address_key
 
 STEPS = st.lists(st.tuples(st.floats(0, 5), st.integers(0, 3)), max_size=60)
 

@@ -1,0 +1,71 @@
+"""How many refusals of whom are noted in the audit trail, and how many were left out. Pure.
+
+Everybody has an allowance of their own, so that nobody hides what others were refused by being refused often. Whoever
+has proven no more than to have a key shares one with all such: keys cost nothing. Never keeps more than a bounded
+number of actors in memory.
+"""
+
+from collections import OrderedDict
+
+ACTOR_A_MINUTE = 60
+USERS_A_MINUTE = 600
+STRANGERS_A_MINUTE = 120
+REMEMBERED = 4096  # actors; whoever was refused longest ago is forgotten first
+
+
+class Allowance:
+    """So many in any one minute. `now` is any clock in seconds."""
+
+    __slots__ = ("_a_minute", "_began", "_used", "left_out")
+
+    def __init__(self, a_minute: int) -> None:
+        self._a_minute = a_minute
+        self._began = 0.0
+        self._used = 0
+        self.left_out = 0
+
+    def take(self, now: float) -> bool:
+        """Whether one more may be had at `now`."""
+        if now - self._began >= 60:
+            self._began, self._used = now, 0
+        self._used += 1
+        return self._used <= self._a_minute
+
+
+class Refusals:
+    """The allowances of one node: of each user, of all users together, and of all strangers."""
+
+    def __init__(self) -> None:
+        self._each: OrderedDict[str, Allowance] = OrderedDict()
+        self._users = Allowance(USERS_A_MINUTE)
+        self._strangers = Allowance(STRANGERS_A_MINUTE)
+
+    def __len__(self) -> int:
+        return len(self._each)
+
+    def take(self, actor: str | None, now: float) -> bool:
+        """Whether a refusal of the user `actor`, None for a stranger, is noted at `now`; else it is counted."""
+        allowance = self._of(actor)
+        # Their own comes first: what is over that must not use up what all users have together.
+        noted = allowance.take(now) and (actor is None or self._users.take(now))
+        if not noted:
+            allowance.left_out += 1
+        return noted
+
+    def left_out(self, actor: str | None) -> int:
+        """How many of that actor's were left out since this was last asked."""
+        allowance = self._strangers if actor is None else self._each.get(actor)
+        if allowance is None:
+            return 0
+        number, allowance.left_out = allowance.left_out, 0
+        return number
+
+    def _of(self, actor: str | None) -> Allowance:
+        if actor is None:
+            return self._strangers
+        allowance = self._each.setdefault(actor, Allowance(ACTOR_A_MINUTE))
+        self._each.move_to_end(actor)
+        if len(self._each) > REMEMBERED:
+            _, forgotten = self._each.popitem(last=False)
+            self._strangers.left_out += forgotten.left_out  # told of at least there
+        return allowance

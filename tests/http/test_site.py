@@ -1,0 +1,79 @@
+"""The listener: nobody takes all connections, and no answer tells which versions run here."""
+
+import asyncio
+
+import pytest
+from aiohttp import web
+from tests.http.serving import raw, serving
+
+from unibus.http.site import Crowd
+
+
+def enter(crowd: Crowd, address: str | None, times: int) -> list[object]:
+    """That many connections from one address; those that were let in."""
+    connections = [object() for _ in range(times)]
+    return [connection for connection in connections if crowd.enter(connection, address)]
+
+
+def test_one_address_has_half_of_all_connections_and_leaves_the_rest() -> None:
+    crowd = Crowd(10)
+    assert len(enter(crowd, "192.0.2.1", 8)) == 5
+    crowd = Crowd(10)
+    enter(crowd, "192.0.2.1", 5)
+    assert len(enter(crowd, "192.0.2.2", 9)) == 5
+    assert enter(crowd, "192.0.2.3", 1) == []
+
+
+def test_loopback_where_proxies_are_may_have_all() -> None:
+    assert len(enter(Crowd(10), None, 12)) == 10
+
+
+def test_who_leaves_makes_room_for_the_same_address() -> None:
+    crowd = Crowd(4)
+    first, second = enter(crowd, "192.0.2.1", 2)
+    refused = object()
+    assert not crowd.enter(refused, "192.0.2.1")
+    crowd.leave(refused)
+    crowd.leave(first)
+    crowd.leave(first)  # a connection may be lost twice over
+    assert len(enter(crowd, "192.0.2.1", 1)) == 1
+    crowd.leave(second)
+    assert crowd.size == 1
+
+
+def test_a_house_for_one_lets_one_in() -> None:
+    assert len(enter(Crowd(1), "192.0.2.1", 1)) == 1
+
+
+async def hello(_request: web.Request) -> web.Response:
+    return web.Response(text="hello")
+
+
+async def streamed(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    response.content_length = 2
+    await response.prepare(request)
+    await response.write(b"hi")
+    return response
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (raw("GET", "/", [("Host", "h")]), 200),
+        (raw("GET", "/streamed", [("Host", "h")]), 200),
+        (raw("GET", "/nowhere", [("Host", "h")]), 404),
+        (raw("POST", "/", [("Host", "h")]), 405),
+        (raw("GET", "/", [("Host", "h"), ("Expect", "a miracle")]), 417),
+        (raw("GET", "/" + "a" * 9000, [("Host", "h")]), 414),
+        (b"\x00\x01 what\r\n\r\n", 400),
+    ],
+    ids=["answer", "stream", "no route", "no method", "expectation", "too long", "no http"],
+)
+async def test_no_answer_tells_versions(request_bytes: bytes, status: int) -> None:
+    async with serving([web.get("/", hello), web.get("/streamed", streamed)]) as server, asyncio.timeout(10):
+        answer = await server.send(request_bytes)
+    assert answer is not None
+    assert answer.status == status
+    assert answer.headers["server"] == "unibus"
+    assert "aiohttp" not in str(answer.headers).lower()

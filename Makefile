@@ -24,7 +24,7 @@ $(STAMP): requirements.lock pyproject.toml
 run: $(STAMP) ## the daemon in the foreground, on the embedded defaults
 	@exec $(BIN)/unibus-membershipd
 
-test: $(STAMP) ## every test
+test: $(STAMP) ## all tests that take less than minutes
 	@tests/install-packages $(PACKAGES)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
@@ -38,7 +38,7 @@ test-deploy: $(STAMP) ## installs on real user managers and hosts of the tests' 
 	@tests/install-packages $(HOST_PACKAGES)
 	$(BIN)/python -m pytest -m deploy
 
-chaos: $(STAMP) ## a cluster broken in every way, in namespaces of its own; needs root; 12 minutes
+chaos: $(STAMP) ## a cluster broken in every way, in namespaces of its own; needs root; a quarter of an hour
 	@tests/chaos/run
 
 check: $(STAMP) ## types, lint, format and layers

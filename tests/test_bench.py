@@ -120,6 +120,7 @@ async def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:
     assert {"members", "rooms", "records", "connections", "sizes"} == set(PLOTS)
 
 
+@pytest.mark.timeout(180)  # a dozen processes, on a machine that may have others to run
 async def test_everything_runs_and_is_measured(tmp_path: Path) -> None:
     machine, results = await run(tmp_path, TINY, list(SHORT.values()))
     assert list(dict.fromkeys(row.metric.name for row in results)) == [
@@ -134,6 +135,7 @@ async def test_everything_runs_and_is_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.large
+@pytest.mark.timeout(180)
 async def test_what_takes_long_runs_too(tmp_path: Path) -> None:
     _, results = await run(tmp_path, TINY, list(LONG.values()))
     assert list(dict.fromkeys(row.metric.name for row in results)) == [

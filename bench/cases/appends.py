@@ -57,6 +57,7 @@ async def cases(stage: Stage, plan: Plan) -> AsyncGenerator[Case, None]:
                 Side("unibus", promises.UNIBUS_APPEND, unibus([bus], plan.appends)),
                 Side("nats-py, KV create", promises.RAW_KV, raw, (">= 0.7",)),
             ),
+            seconds=120,
         )
 
 

@@ -41,6 +41,8 @@ async def cases(stage: Stage, plan: Plan) -> AsyncGenerator[Case, None]:
                 Side("unibus", promises.UNIBUS_MAJORITY, unibus(buses, plan.appends, tls)),
                 Side("nats-py, KV create", promises.RAW_MAJORITY, raw, (">= 0.7",)),
             ),
+            rounds=plan.long_rounds,
+            seconds=120,
         )
 
 

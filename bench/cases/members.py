@@ -47,6 +47,7 @@ async def cases(stage: Stage, plan: Plan) -> AsyncGenerator[Case, None]:
                 Side(f"unibus, {FEW} members", promises.REMOVED, removal(few)),
             ),
             rounds=plan.long_rounds,
+            seconds=120,
         )
         yield Case(
             (Metric("a newcomer opens a room", "s", "<= 2"), Metric("with memory at most", "MB")),
@@ -55,6 +56,7 @@ async def cases(stage: Stage, plan: Plan) -> AsyncGenerator[Case, None]:
                 Side(f"unibus, {FEW} members", promises.OPENED, opening(few, stage.directory)),
             ),
             rounds=plan.long_rounds,
+            seconds=120,
         )
 
 

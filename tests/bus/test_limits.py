@@ -15,6 +15,7 @@ from unibus.bus.pace import BYTES_AT_ONCE, KEPT_OUT, MESSAGES, MESSAGES_AT_ONCE,
 from unibus.bus.plane import BusPlane
 from unibus.bus.registry import Registry
 from unibus.bus.room_on_disk import KEPT_FREE, LEAST, measured_limit, store_limit
+from unibus.model.subjects import room_signals
 
 GIB = 1 << 30
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -165,7 +166,7 @@ def test_connections_are_counted_by_user() -> None:
     assert (registry.user_of(1), registry.user_of(99)) == ("", "")
 
 
-async def test_one_user_cannot_have_all_connections(stage: Stage) -> None:
+async def test_one_user_cannot_have_all_connections_nor_send_a_little_over_each(stage: Stage) -> None:
     mallory, bob = stage.member(ROOM), stage.member(ROOM)
     port = stage.plane.client_port
     held: list[Streams] = []
@@ -176,6 +177,12 @@ async def test_one_user_cannot_have_all_connections(stage: Stage) -> None:
             await log_in(port, mallory)
         assert await can_connect(stage, bob)
         await stage.log.heard("a connection was refused", user=mallory.user, code="limit-reached")
+        little = b"PUB %s 0\r\n\r\n" % room_signals(ROOM, mallory.user).encode()
+        for _, writer in held:
+            writer.write(little * (MESSAGES_AT_ONCE // MOST_OF_ONE + 4))
+        await stage.log.heard("a member sent too much and is kept out for a while", user=mallory.user)
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(reader.read() for reader, _ in held), return_exceptions=True)
     finally:
         for _, writer in held:
             writer.transport.abort()

@@ -50,6 +50,7 @@ async def test_logins_from_one_address_have_a_rate(tmp_path: Path) -> None:
         outcomes.append(error.code if error else "ok")
 
     async with watched(tmp_path) as bus, bus.inside(bus.keys.system) as client:
+        # In the account where callouts are asked only the server may ask; the test, in its place, asks in another.
         links = Links(client, client, client, asyncio.get_running_loop().create_future(), ())
         callout = Callout(
             links,

@@ -1,5 +1,7 @@
 """What the bus refuses leaves its trace: who it was, where that is proven, and of which room."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from tests.bus.stage import Connection, Member, login_of, shake_hands
 from tests.e2e.conftest import options
 from tests.support.people import Place
 from tests.support.processes import no_nats_server
+from unibus.bus.pace import MESSAGES_AT_ONCE
 from unibus.daemon.node import Node
 from unibus.model.wire import AuditEntry
 from unibus.services.refusals import ACTOR_A_MINUTE
@@ -92,3 +95,19 @@ async def test_an_identity_that_is_only_claimed_is_not(node: Node) -> None:
     assert (await shake_hands(node.bus.client_port, forged)).startswith("-ERR")
     (entry,) = await refusals(node, "bus.connect")
     assert (entry.actor, entry.facts["claimed"]) == ("-", identity("eve").user)
+
+
+async def test_who_sent_too_much_is_noted_and_counted(node: Node) -> None:
+    eve = Connection(Member(identity("eve").signing))
+    await eve.open(node.bus.client_port, None)
+    with contextlib.suppress(nats.errors.Error):  # it may be cut off while it still sends
+        for _ in range(MESSAGES_AT_ONCE + 1000):
+            await eve.client.publish("$JS.FC.ROOMS.a.b", b"")
+        await eve.client.flush()
+    async with asyncio.timeout(10):
+        await eve.closed.wait()
+    await turned_away(node, eve.member)
+    (entry,) = await refusals(node, "bus.send")
+    assert (entry.actor, entry.facts["code"]) == (identity("eve").user, "rate-limited")
+    counted = [sample for metric in node.metrics.bus_cut_offs.collect() for sample in metric.samples]
+    assert counted[0].value == 1

@@ -21,8 +21,8 @@ from unibus.errors import NotFound, RateLimited, SignatureInvalid
 from unibus.http.limiting import Limiter
 from unibus.http.limits import Limits
 from unibus.http.operations import Asker, Operation
-from unibus.model.rates import address_key
 from unibus.http.routing import route
+from unibus.model.rates import address_key
 
 GET = raw("GET", "/", [("Host", "h")])
 

@@ -17,8 +17,10 @@ from tests.interop.program import Client, run
 from tests.support.daemon import Daemon
 from tests.support.people import WAIT, Place, tail
 from unibus import Bus
+from unibus.client.sealer import Sealer
 from unibus.crypto import nkeys
 from unibus.crypto.encoding import b64u, unb64u
+from unibus.model.subjects import room_messages
 
 
 async def join(client: Client, ada: Bus, file: Path) -> dict[str, object]:
@@ -131,6 +133,23 @@ async def test_it_judges_every_type_of_record_alike(client: Client, place: Place
             }
             for state in states
         }
+
+
+async def test_it_names_frames_that_are_left_out_or_change_places(client: Client, place: Place, jay: Path) -> None:
+    await place.found()
+    async with asyncio.timeout(WAIT), place.enter("ada") as ada:
+        await join(client, ada, jay)
+        room = await ada.create_room("ops")
+        await room.add("jay")
+        seal = await Sealer(ada, room).ready(False)
+        frames = [seal([f"m{number}".encode()], unsettled=open_) for number, open_ in enumerate((0, 0, 1, 0, 1, 2, 0))]
+        connection = await ada.link.connection(room.id)
+        for number in (0, 2, 1, 4, 3, 6):
+            headers = {"Nats-Msg-Id": str(number)}
+            await connection.nats.request(room_messages(room.id, ada.user), frames[number], timeout=5, headers=headers)
+        told = await client.does("read", file=str(jay), room="ops", count=7)
+        assert [one["text"] for one in told["messages"]] == ["m0", "m2", "m4", "m6"]
+        assert told["refused"] == ["frame-reordered", "frame-reordered", "frame-missing"]
 
 
 async def test_blobs_go_both_ways(client: Client, place: Place, jay: Path) -> None:

@@ -8,6 +8,7 @@ import base64
 import binascii
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from nacl.exceptions import CryptoError
 from nacl.public import Box, PrivateKey, PublicKey
@@ -161,8 +162,7 @@ def refusal(attempt: Attempt, reason: str, keys: BusKeys, now: int) -> str:
 
 def seal(answer: str, reply_to: str, curve: PrivateKey, nonce: bytes) -> bytes:
     """`answer` encrypted to the server's curve key; `nonce` is 24 fresh random bytes."""
-    box = Box(curve, PublicKey(decode_public(reply_to, "X")))
-    return _SEALED + box.encrypt(answer.encode(), nonce)
+    return _SEALED + _box(curve, reply_to).encrypt(answer.encode(), nonce)
 
 
 def _answer(attempt: Attempt, verdict: Mapping[str, object], keys: BusKeys, now: int) -> str:
@@ -175,9 +175,15 @@ def _open(body: bytes, reply_to: str, curve: PrivateKey) -> bytes:
     if not reply_to or not body.startswith(_SEALED):
         raise InvalidInput("the request is not encrypted")
     try:
-        return Box(curve, PublicKey(decode_public(reply_to, "X"))).decrypt(body.removeprefix(_SEALED))
+        return _box(curve, reply_to).decrypt(body.removeprefix(_SEALED))
     except (CryptoError, ValueError) as error:
         raise InvalidInput("the request was not encrypted for this daemon") from error
+
+
+@lru_cache(maxsize=4)
+def _box(curve: PrivateKey, reply_to: str) -> Box:
+    """What is shared with the server's curve key, which stays the same while the server lives."""
+    return Box(curve, PublicKey(decode_public(reply_to, "X")))
 
 
 def _signature(text: str) -> bytes:

@@ -27,6 +27,8 @@ MOST_AT_ONCE = 64
 END_WITHIN = 2.0
 """Seconds that a cluster has to end a delivery before its user is sent away."""
 _AGAIN = 0.5
+_CATCHES_UP = 3.0
+"""Seconds after which a leader that was just elected knows what it leads."""
 _GONE = f"$JS.EVENT.ADVISORY.CONSUMER.DELETED.{subjects.STREAM}.>"
 _CONSUMER = f"{subjects.STREAM}.%s"
 
@@ -53,6 +55,8 @@ class Deliveries:
         self._seat = seat
         self._lingering: dict[str, delivery_book.Delivery] = {}
         self._withheld: set[str] = set()
+        self._denied: dict[str, tuple[str | None, float]] = {}
+        """Who denied first that there is a delivery which lingers, and when."""
         self._ending: asyncio.Task[None] | None = None
         self._workers = Workers("delivery", MOST_AT_ONCE, log)
 
@@ -178,14 +182,23 @@ class Deliveries:
             self._ending = asyncio.create_task(self._end_lingering(), name="deliveries to end")
 
     async def _delete_for_all(self, token: str, seat: Seat | None) -> None:
-        """Raises BusUnavailable unless a leader says that the consumer is gone, or was.
+        """Raises BusUnavailable unless a leader says that the consumer is gone, or says twice that there is none.
 
-        A server that has none denies that there is a consumer which is merely on another.
+        A server that has no leader denies that there is a consumer which is merely on another, and so may a leader that
+        was just elected and has not caught up.
         """
         leader = await leading(self._links, seat.node) if seat else None
         found = await self._links.jetstream(f"CONSUMER.DELETE.{_CONSUMER % token}", within=END_WITHIN)
-        if found is None and seat is not None and await leading(self._links, seat.node) != leader:
-            raise BusUnavailable("the cluster has changed its leader")
+        if found is None and seat is not None:
+            if await leading(self._links, seat.node) != leader:
+                raise BusUnavailable("the cluster has changed its leader")
+            now = asyncio.get_running_loop().time()
+            by, at = self._denied.setdefault(token, (leader, now))
+            if by != leader:
+                self._denied[token] = (leader, now)
+            if by != leader or now - at < _CATCHES_UP:
+                raise BusUnavailable("the cluster's leader knows of none, and is asked once more")
+        self._denied.pop(token, None)
 
     async def _end_lingering(self) -> None:
         while self._lingering:

@@ -16,7 +16,7 @@ from unibus.bus.registry import Registry
 from unibus.errors import BusUnavailable
 
 LOOK_EVERY = 1.0
-_PAGE = 1024
+_PAGE = 512
 _AT_ONCE = 32
 _LATE = timedelta(seconds=10)
 """By so much nats-server may note a connection's activity later than what it sent."""

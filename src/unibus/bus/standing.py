@@ -55,7 +55,7 @@ async def watch_standing(
     standing = Standing()
     while True:
         reason = current()
-        if reason is not None and not standing.absent:
+        if reason is not None and not standing.absent and len(registry):
             log.warning("a node is not current: its members stay for a moment", reason=reason)
         if standing.lost(reason, clock()) and (members := registry.revoke_all()):
             log.warning("members are sent away until this node is current again", reason=reason, members=len(members))

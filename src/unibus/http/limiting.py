@@ -22,8 +22,8 @@ from unibus.errors import (
     WrongBus,
 )
 from unibus.http.limits import BURST_SECONDS, Limits
-from unibus.model.rates import Rates, address_key
 from unibus.http.site import Connection
+from unibus.model.rates import Rates, address_key
 
 _FROM_STRANGERS = (
     BootstrapRefused,

@@ -38,8 +38,8 @@ class Audit:
         self._store = store
         self._log = f"audit/{node}"
         self._clock = clock
-        self._length = 0
-        self._writing = asyncio.Lock()
+        self._length = 0  # with the entries that are being written
+        self._written = 0
         self._allowed = Refusals()
         self._waiting: set[asyncio.Task[None]] = set()
         self._grown = asyncio.Condition()
@@ -47,7 +47,7 @@ class Audit:
     async def open(self) -> None:
         """Find the end of the trail. Raises StorageUnavailable."""
         last = await self._store.last(self._log)
-        self._length = last.position if last else 0
+        self._length = self._written = last.position if last else 0
 
     async def close(self) -> None:
         """Write what waits."""
@@ -92,7 +92,7 @@ class Audit:
         """Return when there is an entry above `after`, or after `seconds`."""
         try:
             async with asyncio.timeout(seconds), self._grown:
-                await self._grown.wait_for(lambda: self._length > after)
+                await self._grown.wait_for(lambda: self._written > after)
         except TimeoutError:
             return
 
@@ -125,15 +125,16 @@ class Audit:
             return
 
     async def _write(self, entry: dict[str, object]) -> None:
-        async with self._writing:
-            while True:
-                number = self._length + 1
-                try:
-                    await self._store.append(Append(self._log, number, dump_json(entry | {"number": number})))
-                    break
-                except PositionTaken as taken:
-                    self._length = taken.length
-            self._length = number
+        while True:
+            # Taken before anything is waited for, so that entries of one moment share a commit.
+            number = self._length = self._length + 1
+            try:
+                await self._store.append(Append(self._log, number, dump_json(entry | {"number": number})))
+                break
+            except PositionTaken as taken:
+                # One before this failed, or somebody else wrote: of those that find out, the first has the next place.
+                self._length = taken.length
+        self._written = max(self._written, number)
         async with self._grown:
             self._grown.notify_all()
 

@@ -43,11 +43,17 @@ class SqliteStore:
     """Implements `unibus.store.port.Store` on one file. Made by `open`; `close` it."""
 
     def __init__(
-        self, path: Path, writing: aiosqlite.Connection, reading: aiosqlite.Connection, owned: AsyncExitStack
+        self,
+        path: Path,
+        writing: aiosqlite.Connection,
+        reading: aiosqlite.Connection,
+        counting: aiosqlite.Connection,
+        owned: AsyncExitStack,
     ) -> None:
         self._path = path
         self._writing = writing
         self._reading = reading
+        self._counting = counting  # goes through all logs: nobody who reads should wait for that
         self._owned = owned
         self._condition = Condition()
         self._writer = Writer(writing, self._condition)
@@ -71,9 +77,9 @@ class SqliteStore:
         try:
             make_private(path)
             async with AsyncExitStack() as owned:
-                writing, reading = [
+                writing, reading, counting = [
                     await owned.enter_async_context(aiosqlite.connect(path, timeout=busy_timeout, isolation_level=None))
-                    for _ in range(2)
+                    for _ in range(3)
                 ]
                 await prepare(writing, path, steps)
                 tighten(path)
@@ -84,8 +90,9 @@ class SqliteStore:
                     f"journal_size_limit = {WAL_KEPT}",
                 ):
                     await writing.execute_fetchall(f"PRAGMA {setting}")
-                await reading.execute_fetchall("PRAGMA query_only = ON")
-                return cls(path, writing, reading, owned.pop_all())
+                for other in (reading, counting):
+                    await other.execute_fetchall("PRAGMA query_only = ON")
+                return cls(path, writing, reading, counting, owned.pop_all())
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise StartRefused(f"cannot use {path} as the store: {reason}; mend it or name another") from error
@@ -145,7 +152,7 @@ class SqliteStore:
 
     async def counts(self, prefix: str) -> Counts:
         """See `Store.counts`."""
-        ((logs, entries),) = await self._read(_COUNTS, *_range(prefix, ""))
+        ((logs, entries),) = await self._ask(self._counting, _COUNTS, *_range(prefix, ""))
         return Counts(logs, entries)
 
     async def posture(self) -> Mapping[str, object]:

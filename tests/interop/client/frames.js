@@ -12,13 +12,14 @@ import { sign, verify } from "./signing.js";
 const LEAST = 225;
 const MOST = 1_000_000;
 const HEADER = 61;
-export const COUNTERS = 2 ** 32;
+const MOST_UNSETTLED = 255;
 
 /** What a frame is for stands in its labels; `about` is bound to it and not carried. */
 export const MESSAGE = { label: "unibus frame", about: [] };
 
 /** The bytes of a frame. `content` is `{sentAt, roomHead, directoryHead, messages}`, heads being `{seq, hash}`. */
 export function sealFrame(identity, key, epoch, session, counter, content, purpose = MESSAGE) {
+  // The counter is in the last four of these: what came before was stored, because each is waited for.
   const numbers = [bigEndian(epoch.number, 4), userKey(identity.user), session, bigEndian(counter, 8)];
   const header = Buffer.concat([Buffer.from([1]), ...numbers]);
   const bound = binding(purpose, epoch, header);
@@ -32,22 +33,23 @@ export function sealFrame(identity, key, epoch, session, counter, content, purpo
   return Buffer.concat([header, sealed, sign(identity.signing, signed(purpose, bound, sealed))]);
 }
 
-/** What stands on the outside: `{number, sender, session, counter}`; believed only once the frame was opened. */
+/** What stands on the outside: `{number, sender, session, unsettled, counter}`; believed only once the frame was opened. */
 export function readEnvelope(frame) {
   if (frame.length < LEAST || frame.length > MOST || frame[0] !== 1) invalid("no frame of this version");
   return {
     number: frame.readUInt32BE(1),
     sender: userOf(frame.subarray(5, 37)),
     session: frame.subarray(37, 53),
-    counter: Number(frame.readBigUInt64BE(53)),
+    unsettled: frame.readUInt32BE(53),
+    counter: frame.readUInt32BE(57),
   };
 }
 
 /** What a frame says, if it was made by its sender for this epoch and under this key. */
 export function openFrame(frame, key, epoch, purpose = MESSAGE) {
-  const { number, sender, session, counter } = readEnvelope(frame);
-  if (number !== epoch.number || counter >= COUNTERS)
-    invalid("another epoch, or a counter beyond the session's budget");
+  const { number, sender, session, unsettled, counter } = readEnvelope(frame);
+  if (number !== epoch.number || unsettled > Math.min(counter, MOST_UNSETTLED))
+    invalid("another epoch, or more left open than can have been on its way");
   const bound = binding(purpose, epoch, frame.subarray(0, HEADER));
   const sealed = frame.subarray(HEADER, -64);
   try {

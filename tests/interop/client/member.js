@@ -110,6 +110,7 @@ class Member {
           read.refused.push(error.code);
           return null;
         });
+        read.refused.push(...judge.missing.map(() => "frame-missing"));
         for (const message of frame?.messages ?? []) {
           const { handle } = this.logs.directory.users.get(frame.sender);
           read.messages.push({ handle, text: message.toString("utf-8"), seq });

@@ -23,6 +23,7 @@ export class Room {
     this.hashes = [];
     this.states = []; // after each record: {roles, archived, epoch, holders, dir}; roles: user → role
     this.epochs = []; // {number, commitment, previous, holders}, number 1 first
+    this.retentions = []; // all that there ever were: {seconds, bytes}
     this.name = this.history = null;
   }
 
@@ -146,6 +147,7 @@ export class Room {
     if (body.epoch != null) this.epochs.push({ ...body.epoch, holders: new Set() });
     for (const user of holders) this.epochs.at(-1).holders.add(user);
     if (type === "room.create") this.history = body.history;
+    if (type === "room.retention") this.retentions.push(body);
     if (body.name !== undefined) this.name = body.name;
   }
 }

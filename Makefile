@@ -9,7 +9,7 @@ PACKAGES := tests/debian-packages.txt
 HOST_PACKAGES := tests/debian-packages-hosts.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-large test-faults test-deploy chaos check format demo demo-cluster bench bench-plots lock clean
+.PHONY: help run test test-slow test-large test-faults test-deploy chaos check format demo demo-cluster bench bench-plots lock clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -27,6 +27,10 @@ run: $(STAMP) ## the daemon in the foreground, on the embedded defaults
 test: $(STAMP) ## all tests that take less than minutes
 	@tests/install-packages $(PACKAGES)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-slow: $(STAMP) ## what shorter tests show too, once more and longer; minutes
+	@tests/install-packages $(PACKAGES)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 test-large: $(STAMP) ## 2 GiB through a daemon held to 200 MB; a minute, 4 GiB of disk
 	$(BIN)/python -m pytest -m large

@@ -27,7 +27,7 @@ class _Removed:
 
 
 REMOVED: Any = _Removed()
-FRAME_HEADER = struct.Struct(">BI32s16sQ")
+FRAME_HEADER = struct.Struct(">BI32s16sII")
 
 
 def header(typ: str = TYP, by: str = "ada", **changes: object) -> Mapping[str, object]:
@@ -93,10 +93,11 @@ def frame(
     by: str = "ada",
     version: int = 1,
     counter: int = 0,
+    unsettled: int = 0,
 ) -> bytes:
     """A frame around any plaintext, made from the documentation and not by our code."""
     signer = identity(by)
-    head = FRAME_HEADER.pack(version, epoch.number, nkeys.decode_public(signer.user), session, counter)
+    head = FRAME_HEADER.pack(version, epoch.number, nkeys.decode_public(signer.user), session, unsettled, counter)
     bound = transcript("unibus frame v1", epoch.bus, epoch.room, head)
     info = transcript("unibus frame key v1", epoch.bus, epoch.room, epoch.number, signer.user)
     cipher = AESGCM(HKDF(SHA256(), 32, session, info).derive(room_key))

@@ -120,6 +120,7 @@ async def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:
     assert {"members", "rooms", "records", "connections", "sizes"} == set(PLOTS)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)  # a dozen processes, on a machine that may have others to run
 async def test_everything_runs_and_is_measured(tmp_path: Path) -> None:
     machine, results = await run(tmp_path, TINY, list(SHORT.values()))

@@ -167,6 +167,7 @@ async def test_without_a_quorum_a_node_waits_and_serves_again_with_it(tmp_path: 
         assert reading.waiting == 0
 
 
+@pytest.mark.slow
 async def test_a_second_node_of_a_name_gives_up_and_the_first_stays(tmp_path: Path) -> None:
     async with trio(tmp_path) as cluster:
         told = replace(cluster.cluster("one"), port=free_port())

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from unibus.client.outbox import FULL, read_ack
+from unibus.client.outbox import ABSENT, FULL, read_ack
 from unibus.errors import LimitReached, StorageUnavailable, UnibusError
 
 
@@ -41,3 +41,8 @@ def test_what_is_refused_by_name(data: bytes, error: type[UnibusError], told: st
     outcome = read_ack(data, None)
     assert type(outcome) is error
     assert told in outcome.message
+
+
+def test_what_was_only_asked_for_is_absent_or_being_stored() -> None:
+    assert read_ack(refused(400, 10071, "wrong last sequence: 7"), None) is ABSENT
+    assert read_ack(refused(409, 10158, "duplicate message id is in process"), None) is None

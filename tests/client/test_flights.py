@@ -62,6 +62,7 @@ class Sender:
     wire: deque[tuple[Flight, str, bytes, int, bool]] = field(default_factory=deque)
     session: int = 0
     counter: int = 0
+    anew: int = 0
 
     def seal(self, unsettled: int) -> bytes:
         frame = sealed(self.session, self.counter, min(unsettled, self.counter))
@@ -76,10 +77,11 @@ class Sender:
         """Publish what is due; how many new frames were sent of `fresh`."""
         if self.flights.held:
             overtaken = self.flights.overtaken
+            for flight in overtaken:
+                self.anew += 1
+                flight.reseal(sealed(2**63 + self.anew, 0, 0))
             if overtaken:
                 self.session, self.counter = self.session + 1, 0
-            for place, flight in enumerate(overtaken):
-                flight.reseal(self.seal(place))
             for flight in self.flights.due():
                 self.publish(flight)
             return 0

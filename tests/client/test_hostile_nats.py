@@ -90,8 +90,14 @@ async def test_a_nonce_is_signed_and_the_seed_is_not_shown(server: Server, fake:
     assert BOB.seed not in json.dumps(said)
 
 
-def seal(messages: Sequence[bytes], purpose: Purpose = MESSAGES, *, unsettled: int = 0) -> bytes:
-    raise AssertionError(f"nothing is sealed where there is no bus: {messages!r}, {purpose}, {unsettled}")
+def seal(
+    messages: Sequence[bytes],
+    purpose: Purpose = MESSAGES,
+    *,
+    unsettled: int = 0,
+    instead: tuple[bytes, int] | None = None,
+) -> bytes:
+    raise AssertionError(f"nothing is sealed where there is no bus: {messages!r}, {purpose}, {unsettled}, {instead}")
 
 
 async def prepare(_doubt: bool) -> Seal:

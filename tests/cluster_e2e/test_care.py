@@ -11,6 +11,8 @@ from tests.support.cluster import Cluster, cluster
 from unibus.client.identity_file import keep_identity
 from unibus.errors import Forbidden, NotFound, RuleBroken
 
+pytestmark = pytest.mark.slow
+
 
 def scale(made: Cluster, ada: Path, replicas: str) -> subprocess.CompletedProcess[str]:
     """`unibus cluster scale` as ada types it."""

@@ -13,6 +13,8 @@ import pytest
 from tests.cli.commands import Person
 from tests.store.kv_servers import free_ports
 
+pytestmark = pytest.mark.slow
+
 WAIT = 50.0
 
 

@@ -4,12 +4,16 @@ import asyncio
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import options
 from tests.support.cluster import Cluster, cluster
 from tests.support.moved import Kept, goes_on, make, migrate
 from tests.support.people import Place
 from unibus.daemon.node import Node
 from unibus.store.snapshot import read_snapshot
+
+pytestmark = pytest.mark.slow
 
 AGES = 61.0
 """Seconds after which no request from before can be used again, and all others are taken."""

@@ -4,8 +4,11 @@ import asyncio
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from tests.support.cluster import WAIT, Cluster, ClusterNode, cluster
+
+pytestmark = pytest.mark.slow
 
 
 async def ready(found: Cluster, node: ClusterNode) -> tuple[int, str]:

@@ -46,8 +46,8 @@ def read(frame: bytes, key: bytes = KEY, epoch: EpochRef = EPOCH) -> Content:
 FRAME = seal()
 
 
-def by_hand(plaintext: bytes, *, version: int = 1, counter: int = 0) -> bytes:
-    return forging.frame(plaintext, KEY, EPOCH, SESSION, version=version, counter=counter)
+def by_hand(plaintext: bytes, *, version: int = 1, counter: int = 0, unsettled: int = 0) -> bytes:
+    return forging.frame(plaintext, KEY, EPOCH, SESSION, version=version, counter=counter, unsettled=unsettled)
 
 
 def inner(count: int, lengths: Sequence[int], data: bytes) -> bytes:
@@ -117,7 +117,7 @@ def test_a_room_key_alone_does_not_read_under_another_epoch_or_forge_a_sender() 
 
 def test_a_frame_re_signed_by_another_does_not_open() -> None:
     # Bob, without the room key, signs Ada's ciphertext as his own: the key is bound to the sender.
-    header = forging.FRAME_HEADER.pack(1, 3, nkeys.decode_public(BOB.user), SESSION, 0)
+    header = forging.FRAME_HEADER.pack(1, 3, nkeys.decode_public(BOB.user), SESSION, 0, 0)
     bound = transcript("unibus frame v1", EPOCH.bus, EPOCH.room, header)
     stolen = header + FRAME[61:-64] + BOB.signing.sign(MESSAGES.signed(bound, FRAME[61:-64]))
     with pytest.raises(FrameInvalid, match="room's key"):
@@ -137,9 +137,23 @@ def test_a_frame_re_signed_by_another_does_not_open() -> None:
         by_hand(b""),
         by_hand(inner(1, [5], b"hello"), version=2),
         by_hand(inner(1, [5], b"hello"), version=0),
-        by_hand(inner(1, [5], b"hello"), counter=MAX_COUNTER),
+        by_hand(inner(1, [5], b"hello"), counter=4, unsettled=5),
+        by_hand(inner(1, [5], b"hello"), counter=300, unsettled=256),
     ],
-    ids=["none", "short", "long", "missing", "huge count", "overflow", "cut", "empty", "v2", "v0", "nonce budget"],
+    ids=[
+        "none",
+        "short",
+        "long",
+        "missing",
+        "huge count",
+        "overflow",
+        "cut",
+        "empty",
+        "v2",
+        "v0",
+        "left open",
+        "much left open",
+    ],
 )
 def test_a_member_who_makes_frames_by_hand_gets_nothing_past(made: bytes) -> None:
     with pytest.raises(FrameInvalid):
@@ -148,7 +162,7 @@ def test_a_member_who_makes_frames_by_hand_gets_nothing_past(made: bytes) -> Non
 
 def test_a_small_order_sender_is_refused() -> None:
     # Under the neutral point the all-zero signature holds for anything, in a verifier that does not look.
-    header = forging.FRAME_HEADER.pack(1, 3, b"\1" + bytes(31), SESSION, 0)
+    header = forging.FRAME_HEADER.pack(1, 3, b"\1" + bytes(31), SESSION, 0, 0)
     with pytest.raises(FrameInvalid, match="signature"):
         read(header + FRAME[61:-64] + b"\1" + bytes(63))
 
@@ -169,5 +183,7 @@ def test_a_frame_and_a_session_are_bounded() -> None:
         seal(replace(CONTENT, messages=(bytes(room + 1),)))
     with pytest.raises(TooLarge, match="begin another"):
         seal(counter=MAX_COUNTER)
+    envelope = read_envelope(seal_frame(ADA.signing, KEY, EPOCH, SESSION, 9, CONTENT, unsettled=4))
+    assert (envelope.counter, envelope.unsettled, envelope.settled) == (9, 4, 5)
     with pytest.raises(FrameInvalid, match="length"):
         read_envelope(bytes(MAX_FRAME + 1))

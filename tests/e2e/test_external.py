@@ -146,6 +146,7 @@ async def test_a_wire_in_the_clear_is_refused(data_dir: Path, url: str) -> None:
     assert said.startswith("unibus-membershipd: --nats-url ")
 
 
+@pytest.mark.slow
 async def test_tls_all_the_way(tmp_path: Path, data_dir: Path) -> None:
     authority, home = Authority(tmp_path / "pki"), tmp_path / "operator"
     chain, key = map(str, authority.server())

@@ -18,6 +18,7 @@ from unibus import Bus, Room
 from unibus.client.messages import Position
 from unibus.client.outbox import read_ack
 from unibus.client.sealer import Sealer
+from unibus.crypto.frames import read_envelope
 from unibus.daemon.node import Node
 from unibus.errors import FrameInvalid, FrameMissing, FrameReordered, FrameReplayed, UnibusError
 from unibus.model.subjects import STREAM, room_messages
@@ -151,6 +152,27 @@ async def test_a_frame_that_is_shown_again_is_refused(lie: Lie) -> None:
     await lie.store(frame)
     again = await lie.store(frame)
     await lie.bob_reads(["m0"], [(again, FrameReplayed)])
+
+
+@pytest.mark.parametrize("other_first", [False, True])
+async def test_a_frame_and_what_was_sealed_instead_of_it_are_never_both_believed(
+    lie: Lie, tmp_path: Path, *, other_first: bool
+) -> None:
+    """As from a sender who was told that the first was never stored."""
+    seal = await Sealer(lie.ada, lie.room).ready(False)
+    pay = seal([b"pay 100"])
+    envelope = read_envelope(pay)
+    again = seal([b"pay 100"], instead=(envelope.session, envelope.counter))
+    one, two = (again, pay) if other_first else (pay, again)
+    state = tmp_path / "state.json"
+    await lie.store(one)
+    async with lie.place.enter("bob", state) as bob, tail(await bob.room("ops")) as first:
+        assert await first.until(1) == ["pay 100"]
+    refused = await lie.store(two)
+    await lie.bob_reads(["pay 100"], [(refused, FrameReplayed)])
+    async with lie.place.enter("bob", state) as bob, tail(await bob.room("ops"), first.positions[0]) as second:
+        assert await second.until(1) == ["the end"]
+    assert names(second) == [(refused, FrameReplayed)]
 
 
 async def test_a_frame_that_is_moved_to_another_room_is_refused(lie: Lie) -> None:

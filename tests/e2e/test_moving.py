@@ -114,6 +114,7 @@ async def test_a_bus_is_moved_and_its_members_go_on(kept: Kept, node: Daemon, tm
     assert f"was moved to {node.url}" in why
 
 
+@pytest.mark.slow
 async def test_a_node_with_a_kv_of_its_own_is_a_source_too(begin: Start, node: Daemon, tmp_path: Path) -> None:
     """Also one that was killed: what its copy of the records lacks then is in its nats-server."""
     alone = await begin("alone")
@@ -164,6 +165,7 @@ async def test_a_move_whose_command_is_killed_goes_on(kept: Kept, node: Daemon, 
             pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("line", "some"), [CUTS[2], ("POST /v1/move", 1000)])
 async def test_a_move_whose_node_is_killed_goes_on(
     kept: Kept, begin: Start, node: Daemon, tmp_path: Path, line: str, some: int | None

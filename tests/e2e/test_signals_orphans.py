@@ -5,6 +5,7 @@ ports can be taken, and the same directory serves again.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -47,12 +48,21 @@ def names(signals: Sequence[signal.Signals]) -> str:
     return " ".join(number.name for number in signals)
 
 
-def take(port: int) -> None:
-    """Listen on the port, which nobody does any more. Raises OSError."""
-    with socket.socket() as free:
+async def take(port: int) -> None:
+    """Listen on the port, which nobody does any more but perhaps another test for a while. Raises TimeoutError."""
+    async with asyncio.timeout(WAIT):
+        while not listened(port):  # noqa: ASYNC110 - nobody tells when a port is free
+            await asyncio.sleep(0.1)
+
+
+def listened(port: int) -> bool:
+    """Whether one can listen on the port."""
+    with socket.socket() as free, contextlib.suppress(OSError):
         free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that ended may still wait
         free.bind(("127.0.0.1", port))
         free.listen()
+        return True
+    return False
 
 
 @pytest.mark.parametrize("signals", ENDINGS, ids=names)
@@ -66,8 +76,8 @@ async def test_no_signal_leaves_a_child_or_a_port(
     status = await daemon.ended()
     assert status == 0 if CAUGHT.issuperset(signals) else status == -signals[-1]
     await no_nats_server(data_dir)
-    take(daemon.http_port)
-    take(daemon.nats_port)
+    await take(daemon.http_port)
+    await take(daemon.nats_port)
 
 
 @pytest.mark.parametrize("number", [HUP, signal.SIGPIPE], ids=["hup", "pipe"])

@@ -20,6 +20,7 @@ from unibus import Bus
 from unibus.client.sealer import Sealer
 from unibus.crypto import nkeys
 from unibus.crypto.encoding import b64u, unb64u
+from unibus.crypto.frames import read_envelope
 from unibus.model.subjects import room_messages
 
 
@@ -143,13 +144,15 @@ async def test_it_names_frames_that_are_left_out_or_change_places(client: Client
         await room.add("jay")
         seal = await Sealer(ada, room).ready(False)
         frames = [seal([f"m{number}".encode()], unsettled=open_) for number, open_ in enumerate((0, 0, 1, 0, 1, 2, 0))]
+        envelope = read_envelope(frames[2])
+        frames.append(seal([b"m2"], instead=(envelope.session, envelope.counter)))
         connection = await ada.link.connection(room.id)
-        for number in (0, 2, 1, 4, 3, 6):
+        for number in (0, 2, 1, 4, 3, 6, 7):
             headers = {"Nats-Msg-Id": str(number)}
             await connection.nats.request(room_messages(room.id, ada.user), frames[number], timeout=5, headers=headers)
-        told = await client.does("read", file=str(jay), room="ops", count=7)
+        told = await client.does("read", file=str(jay), room="ops", count=8)
         assert [one["text"] for one in told["messages"]] == ["m0", "m2", "m4", "m6"]
-        assert told["refused"] == ["frame-reordered", "frame-reordered", "frame-missing"]
+        assert told["refused"] == ["frame-reordered", "frame-reordered", "frame-missing", "frame-replayed"]
 
 
 async def test_blobs_go_both_ways(client: Client, place: Place, jay: Path) -> None:

@@ -108,7 +108,8 @@ each("frames", "frames", async (one) => {
     messages: one.messages_hex.map(hex),
   };
   const key = hex(one.room_key_hex);
-  const frame = sealFrame(await identityOf(one.seed), key, epochOf(one), hex(one.session_hex), one.counter, content);
+  const numbers = [hex(one.session_hex), one.counter, content, undefined, one.unsettled];
+  const frame = sealFrame(await identityOf(one.seed), key, epochOf(one), ...numbers);
   assert.equal(frame.toString("hex"), one.frame_hex);
   assert.deepEqual(openFrame(frame, key, epochOf(one)), content);
 });

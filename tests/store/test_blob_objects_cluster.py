@@ -33,6 +33,8 @@ from unibus.store.blob_objects import ObjectBlobs
 from unibus.store.blob_objects_layout import Subjects
 from unibus.store.blob_port import BlobStore
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 
 

@@ -7,7 +7,7 @@ from tests.builders import identity
 from tests.vectors.keys import EPOCH, KEY
 from unibus.crypto import nkeys
 from unibus.crypto.encoding import b64u
-from unibus.crypto.frames import MAX_COUNTER, Content, seal_frame
+from unibus.crypto.frames import MAX_COUNTER, MAX_UNSETTLED, Content, seal_frame
 from unibus.crypto.heads import Head
 from unibus.crypto.roomkey import EpochRef
 from unibus.errors import FrameInvalid
@@ -20,6 +20,7 @@ REGIONS = {
     "epoch": 4,
     "sender": 5,
     "session": 37,
+    "unsettled": 56,
     "counter": 60,
     "ciphertext": 61,
     "tag": -65,
@@ -34,6 +35,8 @@ def frame_vectors() -> Json:
         _good("the same as the second frame of the session", 1, (b"hello",)),
         _good("three messages, one of them empty", 2, (b"hello", b"", "wörld".encode())),
         _good("the last frame of a session", MAX_COUNTER - 1, (b"",)),
+        _good("four frames before it were still on their way", 4, (b"hello",), 4),
+        _good("as many on their way as there may be", 300, (b"hello",), MAX_UNSETTLED),
     ]
     content = Content(1_800_000_000_123, *HEADS, (b"hello",))
     frame = seal_frame(identity("ada").signing, KEY, EPOCH, SESSION, 0, content)
@@ -63,7 +66,11 @@ def frame_vectors() -> Json:
     plain = forging.inner(content, 1, [5], b"hello")
     for why, made in (
         ("a version to come", forging.frame(plain, KEY, EPOCH, SESSION, version=2)),
-        ("a counter beyond the session's budget", forging.frame(plain, KEY, EPOCH, SESSION, counter=MAX_COUNTER)),
+        ("more left open than was before it", forging.frame(plain, KEY, EPOCH, SESSION, counter=4, unsettled=5)),
+        (
+            "more left open than there may be",
+            forging.frame(plain, KEY, EPOCH, SESSION, counter=300, unsettled=MAX_UNSETTLED + 1),
+        ),
         ("a plaintext cut short", forging.frame(plain[:50], KEY, EPOCH, SESSION)),
     ):
         bad.append(_bad(f"rightly signed and encrypted: {why}", made))
@@ -74,14 +81,15 @@ def frame_vectors() -> Json:
     }
 
 
-def _good(why: str, counter: int, messages: tuple[bytes, ...]) -> Json:
+def _good(why: str, counter: int, messages: tuple[bytes, ...], unsettled: int = 0) -> Json:
     content = Content(1_800_000_000_123, *HEADS, messages)
-    frame = seal_frame(identity("ada").signing, KEY, EPOCH, SESSION, counter, content)
+    frame = seal_frame(identity("ada").signing, KEY, EPOCH, SESSION, counter, content, unsettled=unsettled)
     return {
         "comment": why,
         "seed": identity("ada").seed,
         **_place(EPOCH, KEY),
         "session_hex": SESSION.hex(),
+        "unsettled": unsettled,
         "counter": counter,
         "sent_at_ms": content.sent_at,
         "room_head": {"sequence": HEADS[0].sequence, "hash": HEADS[0].hash},

@@ -186,7 +186,7 @@ def test_frames(case: Case) -> None:
     content = Content(case["sent_at_ms"], head(case["room_head"]), head(case["directory_head"]), messages)
     key, session = bytes.fromhex(case["room_key_hex"]), bytes.fromhex(case["session_hex"])
     signing = Identity.from_seed(case["seed"]).signing
-    frame = seal_frame(signing, key, epoch(case), session, case["counter"], content)
+    frame = seal_frame(signing, key, epoch(case), session, case["counter"], content, unsettled=case["unsettled"])
     assert frame.hex() == case["frame_hex"]
     assert open_frame(frame, read_envelope(frame), key, epoch(case)) == content
 

@@ -65,5 +65,5 @@ def show(message: "Message | Signal", *, as_json: bool) -> None:
 
 
 def _refused(refusal: "Refusal") -> None:
-    what = f"frame {refusal.sequence}" if refusal.sequence else "a signal"
-    note(f"refused {what}: {printable(refusal.error.message)} ({refusal.error.code})")
+    what = refusal.what if refusal.sequence else "refused a signal"
+    note(f"{what}: {printable(refusal.error.message)} ({refusal.error.code})")

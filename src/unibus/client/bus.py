@@ -258,8 +258,8 @@ class Bus:
     def report(self, refusal: Refusal) -> None:
         """What happens to refused frames unless the application says otherwise: a warning in the log."""
         log.warning(
-            "refused frame %s of room %s from %s: %s (%s)",
-            refusal.sequence,
+            "%s of room %s from %s: %s (%s)",
+            refusal.what,
             refusal.room,
             refusal.sender,
             refusal.error.message,

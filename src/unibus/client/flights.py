@@ -6,7 +6,8 @@ soon as one was not stored at once, no new frame is sent, and first it is found 
 publishing each frame again on a condition that never holds: it looks whether it knows the message id before it looks at
 the condition, and stores nothing. They are asked from the last to the first: once a frame is known to be absent, what
 was asked before it cannot have been stored after it. Then those that are absent go out, one after another: as they are,
-or sealed anew in another session where a later one of their own was stored. The old frame can then never be believed.
+or sealed anew, in a session made for it, where a later one of their own was stored. The old frame comes too late then;
+and a bus that lied about it gains nothing, because readers never believe both: see `crypto.frames.session_anew`.
 """
 
 from dataclasses import dataclass, field
@@ -31,10 +32,12 @@ class Flight:
     state: State = "out"
     message_id: str = field(init=False)
     session: bytes = field(init=False)
+    counter: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.message_id = b64u(self.frame[-64:-40])
-        self.session = read_envelope(self.frame).session
+        envelope = read_envelope(self.frame)
+        self.session, self.counter = envelope.session, envelope.counter
 
     def reseal(self, frame: bytes) -> None:
         """Go on as another frame with the same messages."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from unibus.errors import InvalidInput, UnibusError
+from unibus.errors import FrameMissing, InvalidInput, UnibusError
 
 
 class Position(NamedTuple):
@@ -59,10 +59,18 @@ def from_unix_ms(value: int) -> datetime:
 class Refusal:
     """A frame that was not accepted: where it stood in the room's stream, who it says sent it, and why.
 
-    `sequence` is 0 for a signal, which stands nowhere.
+    `sequence` is 0 for a signal or a blob, which stand nowhere in it. With FrameMissing it is the frame before which
+    others are missing, and that one is not refused.
     """
 
     room: str
     sequence: int
     sender: str | None
     error: UnibusError
+
+    @property
+    def what(self) -> str:
+        """What is amiss with which frame, in a few words."""
+        if isinstance(self.error, FrameMissing):
+            return f"something is missing before frame {self.sequence}"
+        return f"refused frame {self.sequence}" if self.sequence else "refused what is no stored frame"

@@ -1,9 +1,9 @@
 """Whether one sender's frames of a session are shown whole and in order: pure, over the counters in the frames.
 
 What an honest sender has stored of a session stands in the order of its counters, and none is left out: what was not
-stored before a later one is sealed anew in another session, see `client.flights`. Only of the frames that were on
-their way together does no reader know whether all were stored. Each frame says how many those were (`unsettled`), and
-a gap among them proves nothing until a later frame says that they are there.
+stored before a later one is sealed anew elsewhere, see `client.flights`. Only of the frames that were on their way
+together does no reader know whether all were stored. Each frame says how many those were (`unsettled`), and a gap among
+them proves nothing until a later frame says that they are there.
 
 What was dropped because the room asked for it is not missing, see `explained`.
 """

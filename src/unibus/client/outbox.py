@@ -29,10 +29,11 @@ ACK_SECONDS = 3.0  # after which a frame is sent again
 UNREADY_CAP = 1.0  # the longest pause before it is, while the bus says that it cannot store now
 DEADLINE = 60.0  # after which it has failed; well below the bus's window for de-duplication
 FULL = 10023  # JetStream's err_code when all the room for messages is taken; waiting does not help then
-ABSENT_REASON = 10070  # … of a frame sent on the condition that never holds: it is not stored, and was not before
+ABSENT_REASON = 10071  # … of a frame sent on the condition that never holds: it is not stored, and was not before
 BEING_STORED = 10158  # … when another copy of the frame is just on its way to the disks
 HIGH_WATER = 8 * 2**20  # bytes waiting, above which senders are held back
-NEVER = "Nats-Expected-Last-Msg-Id"  # the own id: were that the last one, the bus would know it and look no further
+NEVER = {"Nats-Expected-Last-Sequence": str(2**53)}
+"""A condition that never holds. Not one about ids: in a cluster, nats-server 2.15 stops the stream over a wrong one."""
 
 
 class Answer(Enum):
@@ -190,8 +191,8 @@ class Outbox:
         self._abandon()
         seal = await self._prepare(False)
         # Meanwhile some may have failed; the others are where they were, because nothing is on its way.
-        for place, flight in enumerate(self._flights.overtaken):
-            flight.reseal(seal(flight.batch.messages, unsettled=place))
+        for flight in self._flights.overtaken:
+            flight.reseal(seal(flight.batch.messages, instead=(flight.session, flight.counter)))
 
     async def _connected(self) -> Connection:
         try:
@@ -223,7 +224,7 @@ class Outbox:
             self._check = self._loop.call_later(ACK_SECONDS, self._look)
         headers = {"Nats-Msg-Id": flight.message_id}
         if flight.state == "asked":
-            headers[NEVER] = flight.message_id
+            headers |= NEVER
         await connection.nats.publish(
             self._subject,
             flight.frame,

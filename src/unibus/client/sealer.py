@@ -8,7 +8,16 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from unibus.crypto.frames import MAX_COUNTER, MAX_FRAME, MESSAGES, SESSION_BYTES, Content, Purpose, seal_frame
+from unibus.crypto.frames import (
+    MAX_COUNTER,
+    MAX_FRAME,
+    MESSAGES,
+    SESSION_BYTES,
+    Content,
+    Purpose,
+    seal_frame,
+    session_anew,
+)
 from unibus.crypto.heads import Head
 from unibus.errors import Forbidden
 
@@ -20,10 +29,18 @@ if TYPE_CHECKING:
 class Seal(Protocol):
     """Makes one frame of `messages`, under what was current when this was made.
 
-    `unsettled` is how many frames right before this one may not be stored, if they are of the same session.
+    `unsettled` is how many frames right before this one may not be stored, if they are of the same session. `instead`
+    is session and counter of the frame whose messages these are; only once for each.
     """
 
-    def __call__(self, messages: Sequence[bytes], purpose: Purpose = MESSAGES, *, unsettled: int = 0) -> bytes: ...
+    def __call__(
+        self,
+        messages: Sequence[bytes],
+        purpose: Purpose = MESSAGES,
+        *,
+        unsettled: int = 0,
+        instead: tuple[bytes, int] | None = None,
+    ) -> bytes: ...
 
 
 class Session:
@@ -93,8 +110,16 @@ class Sealer:
             session = self._session = Session(state.epoch.number, self._session_bytes)
         ref = state.epoch_ref(session.epoch)
 
-        def seal(messages: Sequence[bytes], purpose: Purpose = MESSAGES, *, unsettled: int = 0) -> bytes:
+        def seal(
+            messages: Sequence[bytes],
+            purpose: Purpose = MESSAGES,
+            *,
+            unsettled: int = 0,
+            instead: tuple[bytes, int] | None = None,
+        ) -> bytes:
             content = Content(int(time.time() * 1000), *heads, tuple(messages))
+            if instead is not None:
+                return seal_frame(signing, key, ref, session_anew(*instead), 0, content, purpose)
             before = min(unsettled, session.counter)
             frame = seal_frame(signing, key, ref, session.id, session.counter, content, purpose, unsettled=before)
             session.counter += 1

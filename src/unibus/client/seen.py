@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from unibus.client.order import NOT_BEGUN, Track
 from unibus.crypto.encoding import b64u, unb64u
-from unibus.crypto.frames import Content, Envelope
+from unibus.crypto.frames import Content, Envelope, session_anew
 from unibus.errors import FrameReplayed, InvalidInput
 
 SESSIONS_KEPT = 256
@@ -43,6 +43,11 @@ class Session:
         """Whether a frame of that counter was shown, or must have been."""
         behind = self.newest - counter
         return behind >= WINDOW or (behind >= 0 and bool(self.recent >> behind & 1))
+
+    @property
+    def counters(self) -> list[int]:
+        """Those that are known one by one."""
+        return [self.newest - behind for behind in range(WINDOW) if self.recent >> behind & 1]
 
     def add(self, counter: int, at: int, sent_at: int, recent: int = 1) -> None:
         """Note the frames of `recent` up to `counter`."""
@@ -70,11 +75,15 @@ class Seen:
 
         Raises FrameReplayed.
         """
+        if (envelope.sender, session_anew(envelope.session, envelope.counter)) in self._sessions:
+            raise FrameReplayed(f"a frame of {envelope.sender[:12]}… was sealed anew, and both are shown")
         known = self._sessions.get((envelope.sender, envelope.session))
         unread = begun is not None and at <= begun
         if known is not None:
             if known.has(envelope.counter) and (at > known.at or unread):
                 raise FrameReplayed(f"frame {envelope.counter} of {envelope.sender[:12]}… was shown before, elsewhere")
+        elif self._was_sealed_anew(envelope):
+            raise FrameReplayed(f"a frame of {envelope.sender[:12]}… was sealed anew, and both are shown")
         elif (at > self.last or unread) and sent_at <= self._floors.get(envelope.sender, -1):
             raise FrameReplayed(
                 f"a frame of {envelope.sender[:12]}… from before others that were shown: it is an old one, or its"
@@ -87,6 +96,16 @@ class Seen:
         self.last = max(self.last, at)
         self.room_head = max(self.room_head, content.room_head.sequence)
         self.directory_head = max(self.directory_head, content.directory_head.sequence)
+
+    def _was_sealed_anew(self, envelope: Envelope) -> bool:
+        """Whether the first frame of its session here has the same messages as one that was shown."""
+        sender, session, counter = envelope.sender, envelope.session, envelope.counter
+        return counter == 0 and any(
+            session_anew(id_, each) == session
+            for (by, id_), known in self._sessions.items()
+            if by == sender
+            for each in known.counters
+        )
 
     def cover(self, after: int, upto: int) -> None:
         """All frames were shown that stand after the number `after`, up to `upto`."""

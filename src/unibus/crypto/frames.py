@@ -107,6 +107,11 @@ class Content:
     messages: tuple[bytes, ...]
 
 
+def session_anew(session: bytes, counter: int) -> bytes:
+    """The session of the one frame that takes the messages of another, so that never both are believed."""
+    return sha256(transcript("unibus frame sealed anew v1", session, counter)).digest()[:16]
+
+
 @lru_cache(maxsize=4096)
 def _cipher(room_key: bytes, epoch: EpochRef, sender: str, session: bytes, purpose: str) -> AESGCM:
     info = epoch.bind(f"unibus {purpose} key v1", sender)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from weakref import WeakValueDictionary
 
 from unibus.crypto.heads import EMPTY, Head, digest
-from unibus.errors import HeadConflict, NotFound, StorageUnavailable, UnibusError
+from unibus.errors import HeadConflict, NoQuorum, NotFound, StorageUnavailable, UnibusError
 from unibus.model.directory import Directory
 from unibus.model.records import DIRECTORY, ROOM_PREFIX, Record, read_record, room_log
 from unibus.model.room import Room
@@ -83,7 +83,7 @@ class Books:
         if reason is None and not self._loaded:
             reason = "this node is still reading the bus's records: try again"
         if reason is not None:
-            raise StorageUnavailable(reason)
+            raise NoQuorum(reason) if reason.startswith(NoQuorum.title) else StorageUnavailable(reason)
 
     def check_current(self) -> None:
         """Return if the directory is what it is now. Raises StorageUnavailable: nobody is admitted on an old one."""

@@ -18,9 +18,8 @@ const MOST_UNSETTLED = 255;
 export const MESSAGE = { label: "unibus frame", about: [] };
 
 /** The bytes of a frame. `content` is `{sentAt, roomHead, directoryHead, messages}`, heads being `{seq, hash}`. */
-export function sealFrame(identity, key, epoch, session, counter, content, purpose = MESSAGE) {
-  // The counter is in the last four of these: what came before was stored, because each is waited for.
-  const numbers = [bigEndian(epoch.number, 4), userKey(identity.user), session, bigEndian(counter, 8)];
+export function sealFrame(identity, key, epoch, session, counter, content, purpose = MESSAGE, unsettled = 0) {
+  const numbers = [bigEndian(epoch.number, 4), userKey(identity.user), session, bigEndian(unsettled, 4), bigEndian(counter, 4)];
   const header = Buffer.concat([Buffer.from([1]), ...numbers]);
   const bound = binding(purpose, epoch, header);
   const cipher = createCipheriv(
@@ -32,6 +31,10 @@ export function sealFrame(identity, key, epoch, session, counter, content, purpo
   const sealed = Buffer.concat([cipher.update(plaintext(content)), cipher.final(), cipher.getAuthTag()]);
   return Buffer.concat([header, sealed, sign(identity.signing, signed(purpose, bound, sealed))]);
 }
+
+/** The session of the one frame that the messages of a frame are sealed into anew. */
+export const sessionAnew = (session, counter) =>
+  sha256(transcript("unibus frame sealed anew v1", session, counter)).subarray(0, 16);
 
 /** What stands on the outside: `{number, sender, session, unsettled, counter}`; believed only once the frame was opened. */
 export function readEnvelope(frame) {

@@ -5,7 +5,7 @@
  */
 
 import { Refused } from "./encoding.js";
-import { MESSAGE, openFrame, readEnvelope } from "./frames.js";
+import { MESSAGE, openFrame, readEnvelope, sessionAnew } from "./frames.js";
 
 const WINDOW = 256; // how far below a session's newest counter another may be
 const CLOCKS = 300; // seconds by which a sender's clock and the bus's may differ
@@ -13,6 +13,8 @@ const CLOCKS = 300; // seconds by which a sender's clock and the bus's may diffe
 export class Judge {
   constructor(logs, identity, room) {
     Object.assign(this, { logs, identity, room, named: { room: 1, directory: 1 }, sessions: new Map(), opened: null });
+    this.believed = new Set(); // of each frame its session
+    this.replaced = new Set(); // of each frame the session that it may be sealed into anew
     this.missing = [];
   }
 
@@ -105,8 +107,14 @@ export class Judge {
     const newest = Math.max(-1, ...session.seen);
     const replayed = session.seen.includes(counter) || counter <= newest - WINDOW;
     if (replayed) throw new Refused("frame-replayed", "the frame was there before");
+    const { sender, session: id } = readEnvelope(frame);
+    const [own, anew] = [id, sessionAnew(id, counter)].map((bytes) => `${sender} ${bytes.toString("hex")}`);
+    if (this.replaced.has(own) || this.believed.has(anew))
+      throw new Refused("frame-replayed", "the frame was sealed anew, and both are shown");
     const floor = Math.max(newest, counter) - WINDOW;
     session.seen = [...session.seen.filter((one) => one > floor), counter];
     if (session.late) throw new Refused("frame-reordered", "later ones of its session came before it");
+    this.believed.add(own);
+    this.replaced.add(anew);
   }
 }

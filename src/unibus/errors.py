@@ -40,10 +40,22 @@ class InvalidInput(UnibusError):
     code, status, title = "invalid-input", 400, "a value is not of the required form"
 
 
+class ListTooLong(InvalidInput):
+    """More entries were sent, or asked for in one answer, than a list takes."""
+
+    code, status, title = "list-too-long", 400, "a list has more entries than are taken"
+
+
 class MalformedRecord(UnibusError):
     """Bytes that are not a record: not a JWS, wrong header, bad signature, unknown type, fields amiss."""
 
     code, status, title = "malformed-record", 400, "this is not a well-formed signed record"
+
+
+class NameInvalid(MalformedRecord):
+    """A handle or a room's name that is too long, too short or outside its grammar."""
+
+    code, status, title = "name-invalid", 400, "a handle or a room's name is not of the required form"
 
 
 class TooLarge(UnibusError):

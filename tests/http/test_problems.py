@@ -8,10 +8,12 @@ import pytest
 from aiohttp import web
 from tests.http.serving import Server, raw, serving
 
-from unibus.errors import BY_CODE, SignatureMissing, UnibusError
+from unibus.errors import BY_CODE, ListTooLong, SignatureMissing, UnibusError
+from unibus.http.api import read_model
 from unibus.http.body import read_body
 from unibus.http.limits import Limits
 from unibus.model.problem import from_problem
+from unibus.model.wire import AppendRequest
 
 SECRET = "SUAM-this-must-not-get-out"  # noqa: S105 - a marker to look for in what the server lets out
 HOST = [("Host", "h")]
@@ -144,3 +146,15 @@ async def test_a_connection_that_never_finishes_its_headers_is_closed(sent: byte
     async with serving([web.get("/", raising(SignatureMissing()))], limits=Limits(idle_seconds=0.1)) as server:
         assert await server.send(sent) is None
         await still_serves(server)
+
+
+@pytest.mark.parametrize(("keys", "refused"), [(10_000, None), (10_001, ListTooLong)])
+def test_a_list_takes_so_many_entries(keys: int, refused: type[UnibusError] | None) -> None:
+    letters = "ABCDEFGHIJ"
+    sealed = {"U" + "".join(letters[int(digit)] for digit in f"{number:055}"): "AA" for number in range(keys)}
+    body = json.dumps({"record": "a.b.c", "sealed": sealed}).encode()
+    if refused is None:
+        assert len(read_model(AppendRequest, body).sealed) == keys
+    else:
+        with pytest.raises(refused, match="sealed"):
+            read_model(AppendRequest, body)

@@ -18,7 +18,9 @@ from unibus.errors import (
     InviteUnknown,
     InviteUsed,
     InviteWithdrawn,
+    ListTooLong,
     MalformedRecord,
+    NameInvalid,
     NotAUser,
     NotFound,
     RuleBroken,
@@ -49,20 +51,21 @@ from unibus.services.gate import Gate
 from unibus.services.membership import Membership
 from unibus.services.reading import LogPage, Reading
 
-_APPENDING = (MalformedRecord, WrongBus, Forbidden, NotAUser, HeadConflict, RuleBroken, StorageUnavailable)
+_APPENDING = (MalformedRecord, NameInvalid, WrongBus, Forbidden, NotAUser, HeadConflict, RuleBroken, StorageUnavailable)
 _INVITE = (InviteUsed, InviteExpired, InviteWithdrawn)
 
 Model = TypeVar("Model", bound=Strict)
 
 
 def read_model(model: type[Model], body: bytes) -> Model:
-    """The model in a JSON body. Raises InvalidInput, naming the first member that is amiss."""
+    """The model in a JSON body. Raises InvalidInput or ListTooLong, naming the first member that is amiss."""
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise InvalidInput(f"the body is amiss at {where!r}: {first['msg'].lower()}") from error
+        kind = ListTooLong if first["type"] == "too_long" else InvalidInput
+        raise kind(f"the body is amiss at {where!r}: {first['msg'].lower()}") from error
 
 
 def answer(model: Strict, status: int = 200) -> web.Response:
@@ -78,8 +81,11 @@ def answer(model: Strict, status: int = 200) -> web.Response:
 def number(query: Mapping[str, str], name: str, default: int | None, top: int) -> int:
     """The parameter `name`, a whole number from 0 to `top`; without a `default` it is needed. Raises InvalidInput."""
     text = query.get(name, "" if default is None else str(default))
-    if not (text.isascii() and text.isdigit()) or len(text) > 16 or int(text) > top:
-        raise InvalidInput(f"the parameter {name!r} is a number from 0 to {top}")
+    words = f"the parameter {name!r} is a number from 0 to {top}"
+    if not (text.isascii() and text.isdigit()) or len(text) > 16:
+        raise InvalidInput(words)
+    if int(text) > top:
+        raise ListTooLong(words) if name == "limit" else InvalidInput(words)
     return int(text)
 
 

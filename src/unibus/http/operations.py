@@ -19,6 +19,7 @@ from unibus.errors import (
     InvalidInput,
     InviteUnknown,
     JustRestored,
+    ListTooLong,
     NonceReplayed,
     NotAUser,
     RateLimited,
@@ -37,7 +38,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Problems = tuple[type[UnibusError], ...]
 
 _ANY: Problems = (UnibusError, TargetTooLong, HeadersTooLarge, RateLimited, ConnectionsExhausted, AnswerTimeout)
-_BODY: Problems = (InvalidInput, TooLarge, RequestTimeout)
+_BODY: Problems = (InvalidInput, ListTooLong, TooLarge, RequestTimeout)
 _SIGNED: Problems = (
     SignatureMissing,
     SignatureInvalid,
@@ -46,6 +47,7 @@ _SIGNED: Problems = (
     NonceReplayed,
     WrongBus,
     InvalidInput,
+    ListTooLong,
     TooLarge,
     StorageUnavailable,
 )

@@ -21,13 +21,15 @@ from unibus.crypto import heads, jws
 from unibus.crypto.encoding import dump_json, load_json, transcript, unb64u
 from unibus.crypto.heads import Head
 from unibus.crypto.nkeys import SigningKey
-from unibus.errors import HeadConflict, InvalidInput, MalformedRecord, WrongBus
+from unibus.errors import HeadConflict, InvalidInput, MalformedRecord, NameInvalid, WrongBus
 from unibus.model.bodies import DIRECTORY_TYPES, ROOM_TYPES, Digest, Strict
 
 TYP = "unibus-record+jws"
 DIRECTORY = "directory"
 ROOM_PREFIX = "room/"
 TYPES = DIRECTORY_TYPES | ROOM_TYPES
+NAMES = frozenset({"handle", "name"})
+"""The members of bodies that name somebody or something for people."""
 
 
 class DirectoryRef(Strict):
@@ -135,8 +137,10 @@ def read_record(raw: bytes) -> Record:
             body=body,
         )
     except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise MalformedRecord(f"a record's member {where[:80]!r} is missing, unknown or of the wrong form") from error
+        place = error.errors()[0]["loc"]
+        where = ".".join(str(part) for part in place)
+        kind = NameInvalid if NAMES.intersection(place) else MalformedRecord
+        raise kind(f"a record's member {where[:80]!r} is missing, unknown or of the wrong form") from error
     except InvalidInput as error:
         raise MalformedRecord(f"a record's payload does not read: {error}") from error
 

@@ -29,9 +29,7 @@ log = structlog.stdlib.get_logger("unibus.following")
 class Following:
     """Give `heard` to the store and keep `run` running. `take_up` reads anew all that this node goes by."""
 
-    def __init__(
-        self, books: Books, store: Store, effects: BusEffects, take_up: Callable[[], Awaitable[None]]
-    ) -> None:
+    def __init__(self, books: Books, store: Store, effects: BusEffects, take_up: Callable[[], Awaitable[None]]) -> None:
         self._take_up = take_up
         self._books = books
         self._store = store

@@ -265,6 +265,7 @@ async def test_a_refused_connection_to_the_bus_is_noted_and_counted(node: tuple[
                 allow_reconnect=False,
                 max_reconnect_attempts=1,
             )
+        await asyncio.wait_for(stranger.close(), 5)  # a failed connect leaves its socket open
         await _settled(running)
         last = (await ada.api.audit(0, 0)).entries[-1]
         assert (last.action, last.outcome, last.actor) == ("bus.connect", "refused", user("eve"))

@@ -36,21 +36,24 @@ class Meddler:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # transports that were aborted let go of their sockets in the loop's next turn
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        behind, to = await asyncio.open_connection("127.0.0.1", self._target)
-        back = asyncio.create_task(_pass(behind, writer))
         try:
-            await self._meddle(reader, to, writer)
-        except asyncio.IncompleteReadError:
-            pass  # the client has gone
+            behind, to = await asyncio.open_connection("127.0.0.1", self._target)
+            back = asyncio.create_task(_pass(behind, writer))
+            try:
+                await self._meddle(reader, to, writer)
+            except (asyncio.IncompleteReadError, ConnectionError):
+                pass  # one of the two has gone
+            finally:
+                back.cancel()
+                await asyncio.gather(back, return_exceptions=True)
+                to.transport.abort()
         finally:
-            back.cancel()
-            await asyncio.gather(back, return_exceptions=True)
-            to.transport.abort()
             writer.transport.abort()
             self._tasks.discard(task)
 

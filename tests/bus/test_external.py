@@ -31,6 +31,8 @@ from unibus.bus.plane import BusPlane
 from unibus.crypto.nkeys import SigningKey, encode_seed
 from unibus.errors import StartRefused
 
+pytestmark = pytest.mark.slow
+
 LOST = "nats-server is down"
 BACK = "nats-server is back"
 

@@ -7,6 +7,8 @@ import pytest
 from tests.cli.commands import Person, Town
 from tests.cli.conftest import Newcomer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def invited(town: Town, tmp_path: Path) -> Person:

@@ -7,6 +7,8 @@ import pytest
 from tests.cli.commands import Person
 from tests.cli.conftest import Newcomer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def dee(newcomer: Newcomer, ada: Person, room: str) -> Person:

@@ -22,6 +22,8 @@ from unibus.client.joining import join_bus
 from unibus.crypto.invites import read_token
 from unibus.errors import Unreachable
 
+pytestmark = pytest.mark.slow
+
 LONG = 45.0  # seconds
 
 

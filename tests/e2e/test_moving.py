@@ -23,6 +23,8 @@ from unibus.client.move_target import reach_target, target_url
 from unibus.daemon.node import Node
 from unibus.errors import JustRestored, StorageUnavailable
 
+pytestmark = pytest.mark.slow
+
 AGES = 61.0
 """Seconds after which no request from before can be used again, and all others are taken."""
 Start = Callable[..., Awaitable[Daemon]]
@@ -114,7 +116,6 @@ async def test_a_bus_is_moved_and_its_members_go_on(kept: Kept, node: Daemon, tm
     assert f"was moved to {node.url}" in why
 
 
-@pytest.mark.slow
 async def test_a_node_with_a_kv_of_its_own_is_a_source_too(begin: Start, node: Daemon, tmp_path: Path) -> None:
     """Also one that was killed: what its copy of the records lacks then is in its nats-server."""
     alone = await begin("alone")
@@ -165,7 +166,6 @@ async def test_a_move_whose_command_is_killed_goes_on(kept: Kept, node: Daemon, 
             pass
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("line", "some"), [CUTS[2], ("POST /v1/move", 1000)])
 async def test_a_move_whose_node_is_killed_goes_on(
     kept: Kept, begin: Start, node: Daemon, tmp_path: Path, line: str, some: int | None

@@ -23,6 +23,8 @@ from tests.store.blob_servers import DyingDial, dialled, servers
 from unibus.errors import StorageUnavailable
 from unibus.store.blob_objects import ObjectBlobs
 
+pytestmark = pytest.mark.slow
+
 
 async def test_no_connection_and_no_answer_are_named(tmp_path: Path) -> None:
     with servers(tmp_path, 1) as (server,):

@@ -16,6 +16,8 @@ from unibus.errors import NoQuorum, StorageUnavailable
 from unibus.store.kv import KvStore
 from unibus.store.port import Append, Entry, PositionTaken
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:

@@ -26,7 +26,7 @@ run: $(STAMP) ## the daemon in the foreground, on the embedded defaults
 
 test: $(STAMP) ## all tests that take less than minutes
 	@tests/install-packages $(PACKAGES)
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-slow: $(STAMP) ## what shorter tests show too, once more and longer; minutes
 	@tests/install-packages $(PACKAGES)

@@ -23,6 +23,7 @@ from unibus.services.upkeep import drop_old_messages, forget_claims, recount_blo
 from unibus.store.blob_files import FileBlobs
 from unibus.store.blob_port import Place
 from unibus.store.port import Append, Store
+from unibus.tasks import end_tasks
 
 SOON = 0.01  # seconds between two rounds here
 
@@ -36,9 +37,7 @@ async def going_on(*loops: Coroutine[None, None, None]) -> AsyncIterator[None]:
         for task in tasks:
             assert not task.done(), task.exception()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*tasks)
 
 
 class Rounds:

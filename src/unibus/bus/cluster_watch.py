@@ -19,6 +19,7 @@ from unibus.bus.orphans import sweep
 from unibus.bus.posture import Posture, leading
 from unibus.errors import BusUnavailable
 from unibus.model.subjects import STREAM
+from unibus.tasks import end_tasks
 
 RECORDS = "KV_unibus"
 """The stream behind the records' bucket, which the store makes."""
@@ -84,9 +85,7 @@ class ClusterWatch:
 
     async def close(self) -> None:
         """Stop ending deliveries."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.gather(self._sweeping, return_exceptions=True)
+        await end_tasks(self._sweeping)
 
     async def _streams(self) -> dict[str, Copies]:
         if not self._made:

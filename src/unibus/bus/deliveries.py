@@ -22,6 +22,7 @@ from unibus.crypto.encoding import dump_json
 from unibus.errors import BusUnavailable, NotFound, UnibusError
 from unibus.model import subjects
 from unibus.services.ports import BusPolicy, Undelivered
+from unibus.tasks import end_tasks
 
 MOST_AT_ONCE = 64
 END_WITHIN = 2.0
@@ -72,9 +73,7 @@ class Deliveries:
     async def close(self) -> None:
         """Stop opening deliveries."""
         await self._workers.close()
-        if self._ending is not None:
-            self._ending.cancel()
-            await asyncio.gather(self._ending, return_exceptions=True)
+        await end_tasks(self._ending)
 
     async def end(self, user: str, room: str | None = None) -> None:
         """End the deliveries of `user`, or only those of `room`; then none is fed any more, or the user `lingers`.

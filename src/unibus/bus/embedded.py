@@ -16,6 +16,7 @@ from unibus.bus.room_on_disk import measured_limit
 from unibus.bus.server import Reached
 from unibus.bus.tls import comes_to_show
 from unibus.errors import BusUnavailable, StartRefused
+from unibus.tasks import end_tasks
 
 
 class Embedded:
@@ -60,7 +61,7 @@ class Embedded:
         # Beside the start, which it need not delay.
         self._digest = asyncio.create_task(binary.digest(self._binary, path, options.descriptors), name="configuration")
         self._child = await Child.start(self._binary, path, self._log, options.descriptors)
-        self._child.ended.add_done_callback(lambda ended: over(ended.result()))
+        self._child.ended.add_done_callback(lambda ended: None if ended.cancelled() else over(ended.result()))
 
     def name_taken(self) -> bool:
         """Whether it has met another of its name."""
@@ -119,10 +120,8 @@ class Embedded:
         if self._child is not None:
             await self._child.stop(grace)
             self._child = None
-        if self._digest is not None:
-            self._digest.cancel()
-            await asyncio.gather(self._digest, return_exceptions=True)
-            self._digest = None
+        await end_tasks(self._digest)
+        self._digest = None
 
 
 def _write_private(path: Path, text: str) -> None:

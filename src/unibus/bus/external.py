@@ -19,6 +19,7 @@ from unibus.bus.options import BusOptions, External
 from unibus.bus.probing import Probe
 from unibus.bus.server import Reached
 from unibus.errors import BusUnavailable, StartRefused
+from unibus.tasks import end_tasks
 
 ANSWER_WITHIN = 5.0
 LOOK_EVERY = 5.0
@@ -111,10 +112,8 @@ class ExternalServer:
 
     async def stop(self, grace: float) -> None:  # noqa: ARG002 - the port's signature
         """Stop looking."""
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
-            self._watch = None
+        await end_tasks(self._watch)
+        self._watch = None
 
     async def _greeting(self) -> Mapping[str, object]:
         """The server's INFO, after the handshake where there is TLS."""

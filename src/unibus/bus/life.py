@@ -36,6 +36,7 @@ from unibus.bus.standing import watch_standing
 from unibus.bus.tap import tap
 from unibus.errors import BusUnavailable, StartRefused
 from unibus.services.ports import BusPolicy, Decided, StreamState, Undelivered
+from unibus.tasks import end_tasks
 
 READY_WITHIN = 120.0
 STOP_GRACE = 5.0
@@ -296,8 +297,7 @@ class Life:
                 raise BusUnavailable(f"nats-server was not ready within {READY_WITHIN:.0f} s")
             task.result()
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end_tasks(task)
 
     async def _keep_checking(self, links: Links) -> None:
         """Ends when the server is there but does not answer, which is as good as gone."""

@@ -27,10 +27,12 @@ from unibus.crypto.encoding import dump_json
 from unibus.errors import BusUnavailable, StartRefused
 from unibus.model import subjects
 from unibus.services.ports import BusPolicy, Decided, StreamState, Undelivered
+from unibus.tasks import end_tasks
 
 OTHER_CONFIGURATION = "nats-server runs with another configuration than the daemon made: restart the daemon"
 GIVE_UP_AFTER = 5
 """Tries after which a server that must not be run ends the daemon. One that is just being replaced is there by then."""
+_LIFE_ENDS_WITHIN = 60.0  # seconds, generously: its members leave first, then its process
 
 
 class BusPlane:
@@ -106,9 +108,7 @@ class BusPlane:
 
     async def stop(self) -> None:
         """End nats-server; it is gone when this returns."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        await end_tasks(self._keeper, again=_LIFE_ENDS_WITHIN)
         if self._life is not None:
             await self._life.end()
             self._life = None

@@ -5,6 +5,8 @@ from collections.abc import Coroutine
 
 from structlog.typing import FilteringBoundLogger
 
+from unibus.tasks import end_tasks
+
 
 class Workers:
     """Runs jobs named `name`; at most `most` at once, the next one is not taken."""
@@ -27,9 +29,7 @@ class Workers:
 
     async def close(self) -> None:
         """Cancel what runs and wait for it."""
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await end_tasks(*self._running)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

@@ -16,6 +16,7 @@ import click
 
 from unibus.cli.context import Shared, pass_shared, run
 from unibus.cli.demo import StepFailedError, Story
+from unibus.tasks import end_tasks
 
 if TYPE_CHECKING:
     from unibus.cli.local_nodes import LocalNodes
@@ -108,8 +109,7 @@ async def _play(story: Story, made: "LocalNodes", leader: "LocalNode", a: "Bus",
         expected = [str(number) for number in range(BEFORE + DURING)]
         story.tell(f"bob has read all {len(got)} messages, in order, each once", held=[m.text for m in got] == expected)
     finally:
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+        await end_tasks(reading)
     await made.start(leader)
     await made.well()
     story.tell(f"{leader.name} is back: all three are well", held=await _all_agree(made))

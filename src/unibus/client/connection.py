@@ -25,6 +25,7 @@ from unibus.crypto.identity import Identity
 from unibus.crypto.nkeys import SigningKey
 from unibus.errors import InvalidInput, Untrusted
 from unibus.model.subjects import events, inbox_prefix
+from unibus.tasks import end_tasks
 
 CONNECT_SECONDS = 5
 CLOSE_SECONDS = 2
@@ -101,9 +102,7 @@ class Connection:
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for end in ends:
-                end.cancel()
-            await asyncio.gather(*ends, return_exceptions=True)
+            await end_tasks(*ends)
 
     async def request(self, subject: str, body: bytes, seconds: float) -> bytes:
         """The answer to a request, which fails at once when the connection ends. Raises NatsError, TimeoutError."""
@@ -118,9 +117,7 @@ class Connection:
                 raise ConnectionClosedError
             return await asked
         finally:
-            asked.cancel()
-            ended.cancel()
-            await asyncio.gather(asked, ended, return_exceptions=True)
+            await end_tasks(asked, ended)
 
     def answered(self) -> None:
         """Something that was asked over this connection was answered."""

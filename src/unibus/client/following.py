@@ -12,6 +12,7 @@ from unibus.client.room import Room
 from unibus.crypto.encoding import load_json
 from unibus.errors import InvalidInput, NotAUser, NotFound, UnibusError, Untrusted
 from unibus.model.records import DIRECTORY, ROOM_PREFIX, room_log
+from unibus.tasks import end_tasks
 
 log = logging.getLogger("unibus.client")
 
@@ -27,10 +28,7 @@ class Following:
 
     async def close(self) -> None:
         """Stop following."""
-        tasks = list(self.tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*self.tasks.values())
 
     def announced(self, data: bytes) -> None:
         """Follow the log that an announcement names, which is a hint: what it leads to is fetched and verified."""

@@ -21,6 +21,7 @@ from unibus.client.signal_rules import MAX_FRAME
 from unibus.crypto.encoding import b64u
 from unibus.errors import UnibusError, Untrusted
 from unibus.model.subjects import inbox_prefix, room_signals
+from unibus.tasks import end_tasks
 
 WAITING = 256  # signals that were not looked at yet
 
@@ -69,9 +70,7 @@ class Hearing:
 
     async def close(self) -> None:
         """Stop. Safe to call twice."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end_tasks(self._task)
 
     async def on(self, connection: Connection) -> bool:
         """Whether signals come in over `connection`: True as soon as they do, False if it is gone before.

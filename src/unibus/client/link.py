@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from unibus.client.backoff import PASSING, delays
-from unibus.client.connection import CLOSE_SECONDS, CONNECT_SECONDS, Connection, dial
+from unibus.client.connection import CONNECT_SECONDS, Connection, dial
 from unibus.crypto.identity import Identity
 from unibus.errors import (
     BusUnavailable,
@@ -28,6 +28,7 @@ from unibus.errors import (
     UnibusError,
     Untrusted,
 )
+from unibus.tasks import end_tasks
 
 ROOMS_CARRIED = 200
 ROOMS_HEARD = 100  # of these; what is left is for writing by turns
@@ -84,12 +85,7 @@ class Link:
 
     async def close(self) -> None:
         """End the connection and stop connecting. Safe to call twice."""
-        tasks = [task for task in (self._task, self._probing) if task is not None]
-        while pending := [task for task in tasks if not task.done()]:
-            for task in pending:
-                task.cancel()
-            # Again and again: nats-py swallows a cancellation that meets a connection which breaks at that moment.
-            await asyncio.wait(pending, timeout=CLOSE_SECONDS)
+        await end_tasks(self._task, self._probing)
         await self._fail(BusUnavailable("the connection to the bus is closed"))
 
     async def connection(self, room: str | None = None, *, write: bool = True) -> Connection:

@@ -17,6 +17,7 @@ from unibus.client.move_target import MoveTarget
 from unibus.errors import RateLimited, RuleBroken, UnibusError, Unreachable, Untrusted
 from unibus.model.backup import StoredBlob
 from unibus.model.blobs import MAX_PART
+from unibus.tasks import end_tasks
 
 AT_ONCE = 4
 """Blobs that are on their way at the same time."""
@@ -148,8 +149,7 @@ async def _with_progress(target: MoveTarget, work: Coroutine[Any, Any, object], 
                     progress(view.doing, view.done, view.of or None)
         await task
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks(task)
 
 
 async def _send_blobs(source: Source, target: MoveTarget, progress: Progress) -> None:
@@ -171,9 +171,7 @@ async def _send_blobs(source: Source, target: MoveTarget, progress: Progress) ->
     try:
         await asyncio.gather(*workers)
     finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+        await end_tasks(*workers)
 
 
 async def _send_blob(source: Source, target: MoveTarget, blob: StoredBlob, sent: Callable[[int], None]) -> None:

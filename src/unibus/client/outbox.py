@@ -23,6 +23,7 @@ from unibus.client.sealer import Seal
 from unibus.crypto.encoding import load_json
 from unibus.errors import BusUnavailable, InvalidInput, LimitReached, StorageUnavailable, UnibusError, Untrusted
 from unibus.model.subjects import room_messages
+from unibus.tasks import end_tasks
 
 IN_FLIGHT = 16  # frames on their way at once
 ACK_SECONDS = 3.0  # after which a frame is sent again
@@ -116,10 +117,7 @@ class Outbox:
     async def close(self) -> None:
         """Fail what is still on its way and stop. Safe to call twice."""
         self._closed = True
-        tasks = [task for task in (self._task, self._watch) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(self._task, self._watch)
         for timer in (self._check, self._pause):
             if timer is not None:
                 timer.cancel()

@@ -47,6 +47,7 @@ from unibus.errors import (
     Untrusted,
 )
 from unibus.model.subjects import ALL, room_signals
+from unibus.tasks import end_tasks
 
 if TYPE_CHECKING:
     from unibus.client.bus import Bus
@@ -146,9 +147,7 @@ class Signals:
     async def close(self) -> None:
         """Stop. Safe to call twice."""
         await self._hearing.close()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end_tasks(self._task)
         self.end(BusUnavailable("the connection to the bus is closed"))
 
     def _stopped(self, task: "asyncio.Task[None]") -> None:

@@ -1,7 +1,6 @@
 """`unibus-membershipd`: parse, start one node, say where it is, wait for the end. An error becomes one line."""
 
 import asyncio
-import contextlib
 import os
 import resource
 import shlex
@@ -24,6 +23,7 @@ from unibus.daemon.node import Node
 from unibus.daemon.notify import Manager
 from unibus.daemon.options import Options, check, flags, service_manager
 from unibus.errors import UnibusError
+from unibus.tasks import end_tasks
 
 log = structlog.stdlib.get_logger("unibus.node")
 
@@ -31,6 +31,7 @@ SWITCH_SECONDS = 0.0005
 """How long the event loop may keep a thread waiting that has something to do. Commits are made in a thread, which asks
 for the interpreter at every step of SQLite's: with Python's 5 ms a busy loop nearly doubled the time of a request.
 """
+_STOPS_WITHIN = 120.0  # seconds, generously: members leave, what is written is flushed, nats-server ends
 
 
 @click.command(
@@ -78,10 +79,8 @@ async def run(options: Options, manager: Manager) -> int:
     if not serving.done():
         log.info("stopping")
         manager.tell(STOPPING="1", STATUS="stopping")
-        serving.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        return await serving
-    return 0
+        await end_tasks(serving, again=_STOPS_WITHIN)
+    return 0 if serving.cancelled() else serving.result()
 
 
 async def _serve(options: Options, hangups: asyncio.Event, manager: Manager) -> int:

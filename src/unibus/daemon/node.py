@@ -51,6 +51,7 @@ from unibus.services.upkeep import (
 )
 from unibus.store.kv import KvStore
 from unibus.store.port import Store
+from unibus.tasks import end_tasks
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -355,9 +356,7 @@ class Node:
         task.add_done_callback(self._part_failed)
 
     async def _end_tasks(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(*self._tasks)
 
     def _part_failed(self, part: "asyncio.Future[None]") -> None:
         if part.cancelled() or self.failed.done():

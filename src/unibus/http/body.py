@@ -11,6 +11,7 @@ from contextlib import aclosing
 from aiohttp import hdrs, web
 
 from unibus.errors import InvalidInput, RequestTimeout, TooLarge
+from unibus.tasks import end_tasks
 
 BODY_SECONDS = 30.0
 """How long a whole body may take to arrive."""
@@ -59,8 +60,7 @@ async def ahead(blocks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, No
                 following = asyncio.ensure_future(anext(blocks, None))
                 yield block
         finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            await end_tasks(following)
 
 
 async def _blocks(request: web.BaseRequest, limit: int, seconds: float) -> AsyncGenerator[bytes, None]:

@@ -16,6 +16,7 @@ from unibus.services.moves import LOG as MOVES
 from unibus.services.verifying import AUDIT_PREFIX
 from unibus.store.port import Append, PositionTaken, Store
 from unibus.store.snapshot import Snapshot
+from unibus.tasks import end_tasks
 
 AT_ONCE = 32
 """Logs that are copied at the same time: each write waits for a majority's disks."""
@@ -48,9 +49,7 @@ async def copy_records(source: Snapshot, store: Store, bus: str, progress: Calla
     try:
         await asyncio.gather(*workers)
     finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+        await end_tasks(*workers)
     await copy(iter([DIRECTORY]))
 
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Seque
 from unibus.errors import NotFound, StorageUnavailable
 from unibus.store.blob_objects_layout import BATCH, Marks, offset_of, sequence_before
 from unibus.store.blob_objects_wire import WITHIN, Bucket, Message
+from unibus.tasks import end_tasks
 
 _AGAIN = 0.1
 
@@ -45,8 +46,7 @@ async def read_chunks(
             if position >= stop:
                 return
     finally:
-        coming.cancel()
-        await asyncio.gather(coming, return_exceptions=True)
+        await end_tasks(coming)
 
 
 async def _outcome(coming: "asyncio.Task[list[Message]]") -> tuple[list[Message], StorageUnavailable | None]:

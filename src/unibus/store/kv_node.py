@@ -21,6 +21,7 @@ from unibus.store.kv_progress import Progress
 from unibus.store.kv_replica import Replica, replace_replica
 from unibus.store.sqlite_errors import CLOSED
 from unibus.store.sqlite_plan import Place
+from unibus.tasks import end_tasks
 
 BEAT_EVERY = 1.0
 _AGAIN = 0.1  # seconds until the next sign of life is tried after one failed
@@ -121,8 +122,7 @@ class KvNode:
     async def close(self) -> None:
         """Let go of the connection and the replica."""
         self._closing = True
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        await end_tasks(self._task, again=2 * _CLOSE_WITHIN)
         self._trouble = StorageUnavailable(CLOSED)
         self.progress.void()
         await self.replica.close()
@@ -179,9 +179,7 @@ class KvNode:
                 task.result()
             raise nats.errors.ConnectionClosedError
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(*tasks)
 
     async def _fit(self, bucket: Bucket, stream: str) -> None:
         """Go on where the replica is, or anew if the stream does not hold what the replica took from it."""

@@ -16,7 +16,6 @@ from unibus.bus.room_on_disk import measured_limit
 from unibus.bus.server import Reached
 from unibus.bus.tls import comes_to_show
 from unibus.errors import BusUnavailable, StartRefused
-from unibus.tasks import end_tasks
 
 
 class Embedded:
@@ -120,8 +119,9 @@ class Embedded:
         if self._child is not None:
             await self._child.stop(grace)
             self._child = None
-        await end_tasks(self._digest)
-        self._digest = None
+        if self._digest is not None:  # not cancelled: it ends soon, and not before the process that it asks has
+            await asyncio.gather(self._digest, return_exceptions=True)
+            self._digest = None
 
 
 def _write_private(path: Path, text: str) -> None:

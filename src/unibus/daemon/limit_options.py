@@ -4,7 +4,8 @@ Clients rely on the protocol's sizes and times, so a node may take more and be m
 many connect, are each operator's.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
@@ -12,6 +13,7 @@ from unibus.errors import InvalidInput, StartRefused
 from unibus.http.limits import Limits
 from unibus.model.sizes import parse_size
 
+F = TypeVar("F", bound=Callable[..., Any])
 _LIMITS = Limits()
 _LARGEST = 1 << 30  # bytes of one user that are held in memory
 _LONGEST = 3600.0  # seconds that somebody silent is borne with
@@ -74,83 +76,47 @@ class Sectioned(click.Command):
                 formatter.write_dl(rows[is_limit])
 
 
-FLAGS = (
-    click.option(
-        "--rate-per-user",
-        default=_LIMITS.rate_per_user,
-        type=click.IntRange(min=0),
-        help="HTTP requests a second of one user; ten times as many at once; 0: any number",
-    ),
-    click.option(
-        "--appends-per-user",
-        default=_LIMITS.appends_per_user,
-        type=click.IntRange(min=0),
-        help="records a second that one user appends; two thousand at once; 0: any number",
-    ),
-    click.option(
-        "--rate-per-address",
-        default=_LIMITS.rate_per_address,
-        type=click.IntRange(min=0),
-        help="the same for one address, loopback excepted; 0 behind a proxy on another host",
-    ),
-    click.option(
-        "--max-connections",
-        default=_LIMITS.connections,
-        type=click.IntRange(min=1),
-        help="HTTP connections at once",
-    ),
-    click.option(
-        "--max-record-body",
-        default="128K",
-        type=Size(_LIMITS.record_body, _LARGEST),
-        help="body of a request with a record",
-    ),
-    click.option(
+def _flag(name: str, kind: click.ParamType[Any], text: str, default: str | None = None) -> Callable[[F], F]:
+    """The flag of one limit; `default` writes it as people do, where that is not the plain number."""
+    field = _FIELDS[name.removeprefix("--").replace("-", "_")]
+    return click.option(name, default=default or getattr(_LIMITS, field), type=kind, help=text)
+
+
+_ANY, _SOME = click.IntRange(min=0), click.IntRange(min=1)
+FLAGS: tuple[Callable[..., Any], ...] = (
+    _flag("--rate-per-user", _ANY, "HTTP requests a second of one user; ten times as many at once; 0: any number"),
+    _flag("--appends-per-user", _ANY, "records a second that one user appends; two thousand at once; 0: any number"),
+    _flag("--rate-per-address", _ANY, "the same for one address, loopback excepted; 0 behind a proxy on another host"),
+    _flag("--max-connections", _SOME, "HTTP connections at once"),
+    _flag("--max-record-body", Size(_LIMITS.record_body, _LARGEST), "body of a request with a record", "128K"),
+    _flag(
         "--max-sealed-body",
-        default="32M",
-        type=Size(_LIMITS.sealed_body, _LARGEST),
-        help="body of a request with a record and sealed keys",
+        Size(_LIMITS.sealed_body, _LARGEST),
+        "body of a request with a record and sealed keys",
+        "32M",
     ),
-    click.option(
+    _flag(
         "--max-held-bodies",
-        default="64M",
-        type=Size(_LIMITS.held_bodies, _LARGEST),
-        help="bodies of one user on their way at once, parts of blobs apart",
+        Size(_LIMITS.held_bodies, _LARGEST),
+        "bodies of one user on their way at once, parts of blobs apart",
+        "64M",
     ),
-    click.option(
+    _flag(
         "--body-seconds",
-        default=_LIMITS.body_seconds,
-        type=click.FloatRange(_LIMITS.body_seconds, _LONGEST),
-        help="for a body to arrive; large ones have more",
+        click.FloatRange(_LIMITS.body_seconds, _LONGEST),
+        "for a body to arrive; large ones have more",
     ),
-    click.option(
+    _flag(
         "--request-seconds",
-        default=_LIMITS.request_seconds,
-        type=click.FloatRange(_LIMITS.request_seconds, _LONGEST),
-        help="from headers to answer, where no blob is moved",
+        click.FloatRange(_LIMITS.request_seconds, _LONGEST),
+        "from headers to answer, where no blob is moved",
     ),
-    click.option(
+    _flag(
         "--idle-seconds",
-        default=_LIMITS.idle_seconds,
-        type=click.FloatRange(_LIMITS.idle_seconds, _LONGEST),
-        help="for a connection's next headers to arrive",
+        click.FloatRange(_LIMITS.idle_seconds, _LONGEST),
+        "for a connection's next headers to arrive",
     ),
-    click.option(
-        "--max-headers",
-        default=_LIMITS.headers,
-        type=click.IntRange(_LIMITS.headers, 1000),
-        help="headers of a request",
-    ),
-    click.option(
-        "--max-header-size",
-        default="8K",
-        type=Size(_LIMITS.header, 1 << 20),
-        help="each header's name or value",
-    ),
-    click.option(
-        "--max-target-size",
-        default="4K",
-        type=Size(_LIMITS.target, 1 << 20),
-        help="a request's address without scheme and host",
-    ),
+    _flag("--max-headers", click.IntRange(_LIMITS.headers, 1000), "headers of a request"),
+    _flag("--max-header-size", Size(_LIMITS.header, 1 << 20), "each header's name or value", "8K"),
+    _flag("--max-target-size", Size(_LIMITS.target, 1 << 20), "a request's address without scheme and host", "4K"),
 )

@@ -23,11 +23,14 @@ from bench.cases import (
     connections,
     control,
     cuts,
+    failover,
     fanout,
+    homeserver,
     latency,
     members,
     publish,
     receive,
+    returning,
     scale,
     start,
 )
@@ -36,6 +39,7 @@ from bench.machine import describe
 from bench.plan import DEFAULT, QUICK, Plan
 from bench.render import document, machine_line, table
 from bench.stage import Stage, stage
+from bench.wire import Refused
 from unibus.errors import UnibusError
 
 Question = Callable[[Stage, Plan], AsyncGenerator[Case, None]]
@@ -52,8 +56,11 @@ SHORT: Mapping[str, Question] = {
 }
 LONG: Mapping[str, Question] = {
     "cluster": cluster.cases,
+    "failover": failover.cases,
     "fanout": fanout.cases,
+    "homeserver": homeserver.cases,
     "cuts": cuts.cases,
+    "returning": returning.cases,
     "members": members.cases,
     "scale": scale.cases,
 }
@@ -82,7 +89,7 @@ def main(*, quick: bool, names: tuple[str, ...], target: Path | None, directory:
             target.write_text(text + "\n")
     except asyncio.CancelledError:
         sys.exit("bench: ended before it was done")
-    except (UnibusError, OSError, nats.errors.Error) as error:
+    except (UnibusError, Refused, OSError, nats.errors.Error) as error:
         sys.exit(f"bench: {error}")
     print(table(results))
     print()

@@ -24,6 +24,15 @@ class Plan:
     """Of how many users those connections are, and how many others are there when somebody is cut off."""
     blob_bytes: int
     idle_seconds: float
+    changes: int
+    """How many rooms are made, and people taken in, beside a homeserver."""
+    sends: int
+    """How many messages go, each waited for, into as many of these rooms as are written at once."""
+    herd: int
+    """How many are connected when a server is killed, `restarts` times."""
+    restarts: int
+    kills: int
+    """How often the leader of a cluster is killed."""
     cuts: int
     """How often each kind of right is taken away."""
     receivers: tuple[int, ...]
@@ -52,6 +61,11 @@ DEFAULT = Plan(
     users=1_000,
     blob_bytes=256 * 2**20,
     idle_seconds=10.0,
+    changes=100,
+    sends=20,
+    herd=5_000,
+    restarts=3,
+    kills=7,
     cuts=30,
     receivers=(10, 100),
     deliveries=20_000,
@@ -74,6 +88,11 @@ QUICK = Plan(
     users=200,
     blob_bytes=32 * 2**20,
     idle_seconds=2.0,
+    changes=20,
+    sends=4,
+    herd=500,
+    restarts=2,
+    kills=2,
     cuts=5,
     receivers=(10,),
     deliveries=5_000,

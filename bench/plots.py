@@ -75,13 +75,13 @@ async def rooms_of_a_user(
 async def records_in_a_bus(
     where: Path, sizes: Sequence[int], effort: Effort
 ) -> AsyncGenerator[tuple[int, Values], None]:
-    """Seconds until a daemon is healthy, and until a user's first message is stored after that; tens of megabytes."""
+    """Seconds until a daemon is healthy, and until a user's first message is stored after that; megabytes."""
     for size in sizes:
         bus = await lived(where / str(size), max(1, size // RECORDS_A_ROOM), min(size, RECORDS_A_ROOM))
         measure = started(bus)
         start, memory, connected, sent = map(median, zip(*[await measure() for _ in range(effort.times)], strict=True))
         first = (connected + sent) / 1000
-        yield size, {"start, s": start, "first message, s": first, "daemon's memory, 100 MB": memory / 100}
+        yield size, {"start to healthy, s": start, "a user's first message, s": first, "daemon's memory, MB": memory}
 
 
 async def connections(where: Path, sizes: Sequence[int], effort: Effort) -> AsyncGenerator[tuple[int, Values], None]:
@@ -122,7 +122,7 @@ async def message_size(where: Path, sizes: Sequence[int], effort: Effort) -> Asy
             unibus, plain = publish.unibus(room, body, effort.seconds), publish.nats_py(built.plain, body)
             turns = [(*await unibus(), await plain(WINDOW, effort.seconds)) for _ in range(effort.times)]
             ours, theirs = map(median, zip(*turns, strict=True))
-            yield size, {"unibus": ours, "nats-py, in the clear": theirs}
+            yield size, {"unibus": ours, "nats-py, in the clear, without sync": theirs}
 
 
 async def _median(measure: Callable[[], Awaitable[Sample]], effort: Effort) -> float:
@@ -130,11 +130,41 @@ async def _median(measure: Callable[[], Awaitable[Sample]], effort: Effort) -> f
 
 
 PLOTS: Mapping[str, tuple[Measure, Sequence[int], str, str, str]] = {
-    "members": (members_in_a_room, (10, 100, 1_000, 10_000), "A room's members", "members", "seconds"),
-    "rooms": (rooms_of_a_user, (10, 100, 1_000, 10_000), "A user's rooms", "rooms", "seconds"),
-    "records": (records_in_a_bus, (1_000, 10_000, 100_000, 1_000_000), "A bus's records", "records", "s, 100 MB"),
-    "connections": (connections, (10, 100, 1_000, 5_000), "Connected users", "connections", "ms, MB"),
-    "sizes": (message_size, (16, 128, 1_024, 4_096, 32_768), "Messages of a size", "bytes", "messages a second"),
+    "members": (
+        members_in_a_room,
+        (10, 100, 1_000, 10_000),
+        "A removal from a room, and a newcomer who opens it, by the room's members",
+        "members of the room",
+        "seconds",
+    ),
+    "rooms": (
+        rooms_of_a_user,
+        (10, 100, 1_000, 10_000),
+        "From nothing to a message stored, by the user's rooms",
+        "rooms that the user is in",
+        "seconds",
+    ),
+    "records": (
+        records_in_a_bus,
+        (1_000, 10_000, 100_000, 1_000_000),
+        "A bus's start, its first message and its memory, by its records",
+        "records on the bus",
+        "seconds, megabytes",
+    ),
+    "connections": (
+        connections,
+        (10, 100, 1_000, 5_000),
+        "A node's memory, and how long one more waits, by connections",
+        "users who are connected",
+        "milliseconds, megabytes",
+    ),
+    "sizes": (
+        message_size,
+        (16, 128, 1_024, 4_096, 32_768),
+        "Acknowledged messages of one client, by their size",
+        "bytes of a message",
+        "messages a second",
+    ),
 }
 
 

@@ -120,6 +120,12 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def kept(where: Path) -> Path:
+    """The directory `where`, made if it is not there."""
+    where.mkdir(exist_ok=True)
+    return where
+
+
 def fresh(where: Path) -> Path:
     """The new directory `where`."""
     where.mkdir()
@@ -135,6 +141,18 @@ async def healthy(url: str) -> None:
                     if answer.status == 200:
                         return
             await asyncio.sleep(LOOK)
+
+
+async def listening(port: int) -> None:
+    """Return once somebody listens on `port` of this machine."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except ConnectionRefusedError:
+            await asyncio.sleep(LOOK)
+        else:
+            writer.close()
+            return
 
 
 async def nats_port(url: str) -> int:
@@ -183,8 +201,8 @@ class Server:
 
 @asynccontextmanager
 async def nats_child(where: Path, settings: Mapping[str, object]) -> AsyncIterator[Server]:
-    """A nats-server with `settings`, and its data in the new directory `where`. Raises StartRefused, BusUnavailable."""
-    file = fresh(where) / "nats.conf"
+    """A nats-server with `settings`, and its data in the directory `where`. Raises StartRefused, BusUnavailable."""
+    file = kept(where) / "nats.conf"
     own = {"host": "127.0.0.1", "port": -1, "http": "127.0.0.1:-1", "ports_file_dir": str(where)}
     file.write_text(json.dumps({**own, **settings}))
     child = await Child.start(binary.find(None), file, structlog.get_logger("bench"))

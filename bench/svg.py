@@ -1,7 +1,7 @@
 """Line charts as SVG text. Pure: series in, text out; the same series always give the same file.
 
-Both axes are logarithmic, because what is plotted grows by factors: a straight line at 45° costs in proportion, a flat
-one nothing. Readable on light and on dark paper.
+Both axes are logarithmic, because what is plotted grows by factors: a flat line costs nothing more. Between the decades
+are faint lines at 2 to 9 times. Readable on light and on dark paper.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from math import ceil, floor, log10
 
 WIDTH, HEIGHT = 640, 360
 LEFT, RIGHT, TOP, BOTTOM = 70, 20, 60, 50
+GRID, FAINT = "#b6bec8", "#eaeef2"
 COLOURS = ("#0969da", "#cf222e", "#1a7f37", "#9a6700")
 
 Points = Sequence[tuple[float, float]]
@@ -42,6 +43,10 @@ class _Axis:
     def ticks(self) -> list[float]:
         return [10.0**decade for decade in range(self.low, self.high + 1)]
 
+    @property
+    def between(self) -> list[float]:
+        return [times * 10.0**decade for decade in range(self.low, self.high) for times in range(2, 10)]
+
 
 def _axis(values: Sequence[float], start: float, end: float) -> _Axis:
     low, high = floor(log10(min(values))), ceil(log10(max(values)))
@@ -68,6 +73,8 @@ def draw(chart: Chart) -> str:
         _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, chart.x, anchor="middle"),
         _text(16, (TOP + HEIGHT - BOTTOM) / 2, chart.y, anchor="middle", turned=True),
     ]
+    lines += [_line(across.at(value), TOP, across.at(value), HEIGHT - BOTTOM, FAINT) for value in across.between]
+    lines += [_line(LEFT, up.at(value), WIDTH - RIGHT, up.at(value), FAINT) for value in up.between]
     for tick in across.ticks:
         x = across.at(tick)
         lines += [_line(x, TOP, x, HEIGHT - BOTTOM), _text(x, HEIGHT - BOTTOM + 18, short(tick), anchor="middle")]
@@ -86,8 +93,8 @@ def draw(chart: Chart) -> str:
     return "\n".join([*lines, "</svg>", ""])
 
 
-def _line(x1: float, y1: float, x2: float, y2: float) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="#d0d7de"/>'
+def _line(x1: float, y1: float, x2: float, y2: float, colour: str = GRID) -> str:
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"/>'
 
 
 def _text(x: float, y: float, text: str, *, size: int = 12, anchor: str = "start", turned: bool = False) -> str:

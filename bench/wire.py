@@ -25,10 +25,11 @@ class Wire:
     sent: int
 
     async def ended(self) -> float:
-        """The moment at which the server ended it, by `time.perf_counter`."""
+        """The moment at which the server ended it, by `time.perf_counter`; it is told meanwhile that we are there."""
         try:
-            while await self.reader.read(65_536):
-                pass
+            while data := await self.reader.read(65_536):
+                if b"PING\r\n" in data:
+                    self.writer.write(b"PONG\r\n")
         except ConnectionError:
             pass
         return time.perf_counter()
@@ -43,7 +44,7 @@ async def connect(port: int, key: SigningKey, rooms: Sequence[str] | None) -> Wi
     began = time.perf_counter()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        nonce = json.loads((await reader.readline()).removeprefix(b"INFO "))["nonce"]
+        nonce = await _greeted(reader)
         told: dict[str, object] = {"verbose": False, "pedantic": False, "lang": "x", "version": "1", "protocol": 1}
         told |= {"nkey": key.public, "sig": b64u(key.sign_nonce(nonce.encode()))}
         if rooms is not None:
@@ -59,3 +60,11 @@ async def connect(port: int, key: SigningKey, rooms: Sequence[str] | None) -> Wi
         writer.transport.abort()
         raise Refused(word.decode().strip() or "the connection was closed")
     return Wire(reader, writer, time.perf_counter() - began, len(line))
+
+
+async def _greeted(reader: asyncio.StreamReader) -> str:
+    """The nonce that the server wants signed. Raises Refused."""
+    greeting = await reader.readline()
+    if not greeting:
+        raise Refused("the connection was closed")
+    return str(json.loads(greeting.removeprefix(b"INFO "))["nonce"])

@@ -9,7 +9,12 @@ from xml.etree import ElementTree
 
 import pytest
 from bench.__main__ import LONG, SHORT, run
+from bench.arrivals import Arrivals
+from bench.cases.failover import AGAIN, first_success
+from bench.cases.homeserver import several
+from bench.cases.returning import returned
 from bench.harness import Case, Metric, Row, Sample, Side, Spread, in_turn, percentile, rows, spread
+from bench.herd import Up, all_up
 from bench.plan import Plan
 from bench.plots import PLOTS, Effort, plot
 from bench.programs import program
@@ -32,6 +37,11 @@ TINY = Plan(
     users=5,
     blob_bytes=2**20,
     idle_seconds=0.05,
+    changes=2,
+    sends=1,
+    herd=20,
+    restarts=1,
+    kills=1,
     cuts=1,
     receivers=(2,),
     deliveries=20,
@@ -114,6 +124,44 @@ def test_a_chart_shows_each_point_on_axes_of_whole_decades() -> None:
     assert dots[2][0] == "345.0", "a hundred is half way between ten and a thousand"
 
 
+def test_those_who_come_back_are_summed_up() -> None:
+    up = all_up([100.0 + number for number in range(100, 0, -1)], tries=150, refused=20)
+    assert up == Up(first=101.0, half=151.0, most=200.0, last=200.0, count=100, tries=150, refused=20)
+    assert returned(90.0, up) == (11.0, 61.0, 110.0, 110.0, 1.5, 1.2)
+
+
+async def test_of_what_is_done_at_once_each_keeps_its_place() -> None:
+    async def later(number: int) -> int:
+        await asyncio.sleep((number % 3) / 1000)
+        return number * 2
+
+    rate, made = await several(range(40), later)
+    assert made == [number * 2 for number in range(40)]
+    assert rate > 0
+
+
+async def test_how_long_it_took_is_up_to_the_first_success() -> None:
+    answers = iter([False, False, True])
+
+    async def attempt() -> bool:
+        return next(answers)
+
+    seconds, calls = await first_success(attempt)
+    assert calls == 3
+    assert seconds >= 2 * AGAIN
+
+
+async def test_whoever_hears_of_many_knows_when_all_have_come() -> None:
+    arrivals = Arrivals()
+    arrivals.expect(2)
+    arrivals.one()
+    assert not arrivals.all_in.is_set()
+    arrivals.one()
+    await arrivals.all_in.wait()
+    arrivals.expect(1)
+    assert not arrivals.all_in.is_set()
+
+
 async def test_growth_is_measured_and_drawn(tmp_path: Path) -> None:
     drawn = await plot("sizes", tmp_path, [16, 64], Effort(times=1, seconds=0.02))
     assert drawn.count("<circle ") == 2 * 2
@@ -140,7 +188,16 @@ async def test_everything_runs_and_is_measured(tmp_path: Path) -> None:
 async def test_what_takes_long_runs_too(tmp_path: Path) -> None:
     _, results = await run(tmp_path, TINY, list(LONG.values()))
     assert list(dict.fromkeys(row.metric.name for row in results)) == [
-        *("signed append, kv of three", "1 to 2, 128 B", "cut off, p50", "cut off, p99"),
+        *("signed append, kv of three", "leader killed, writes again", "and the calls it took", "1 to 2, 128 B"),
+        *("rooms made", "members taken in", "messages, each waited for", "cut off, p50", "cut off, p99"),
+        *("20 connected, memory", "20 cut off, one back", "20 cut off, half back", "20 cut off, 99 % back"),
+        *(
+            "20 cut off, all back",
+            "their tries, for each",
+            "connections the bus saw, for each",
+            "who sends on meanwhile waits at most",
+        ),
+        *("and then, while the others come, p50", "and then, while the others come, p99"),
         *("one removal", "a newcomer opens a room", "with memory at most"),
         *("start on a grown bus", "its daemon's memory", "a user's first connection", "a room's first message"),
     ]

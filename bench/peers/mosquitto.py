@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from bench.programs import free_ports, fresh, running
+from bench.programs import free_ports, fresh, listening, running
 
 PROMISE = "sent: in the clear, users and topics checked, acknowledged from memory (defaults, unbounded queues)"
 MISSING = "mosquitto is left out: install the packages in bench/peers.txt"
@@ -53,7 +53,7 @@ async def server(where: Path, program: str, plugin: Path) -> AsyncIterator[int]:
     )
     config.write_text("\n".join([*lines, ""]))
     async with running([program, "-c", str(config)], where / "mosquitto.log"):
-        await _listening(port)
+        await listening(port)
         yield port
 
 
@@ -165,14 +165,3 @@ def _next(data: bytes, at: int) -> tuple[int, int] | None:
 
 def _text(value: bytes) -> bytes:
     return len(value).to_bytes(2, "big") + value
-
-
-async def _listening(port: int) -> None:
-    while True:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except ConnectionRefusedError:
-            await asyncio.sleep(0.01)
-        else:
-            writer.close()
-            return

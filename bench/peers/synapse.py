@@ -15,7 +15,9 @@ from typing import Any
 import aiohttp
 
 from bench.programs import free_ports, fresh, healthy, running
+from unibus.tasks import end_tasks
 
+CHANGED = "changed: users and rights checked, in SQLite as it comes (defaults, no rate limits)"
 PROMISE = "sent: in the clear, users and rights checked, in SQLite as it comes (defaults, no rate limits)"
 MISSING = "synapse is left out: python -m venv DIR && DIR/bin/pip install matrix-synapse, then have DIR/bin in the PATH"
 SERVER = "bench"
@@ -83,14 +85,18 @@ class User:
         """Be in the room."""
         await self._ask("POST", f"/join/{room}", {})
 
+    async def send(self, room: str, text: str) -> None:
+        """Send one message."""
+        path = f"/rooms/{room}/send/m.room.message/{secrets.token_hex(8)}"
+        await self._ask("PUT", path, {"msgtype": "m.text", "body": text})
+
     async def send_all(self, room: str, text: str, count: int) -> None:
         """Send so many messages, several at once."""
         left = iter(range(count))
 
         async def some() -> None:
             for _ in left:
-                path = f"/rooms/{room}/send/m.room.message/{secrets.token_hex(8)}"
-                await self._ask("PUT", path, {"msgtype": "m.text", "body": text})
+                await self.send(room, text)
 
         await asyncio.gather(*(some() for _ in range(AT_ONCE)))
 
@@ -134,16 +140,15 @@ async def room_with(url: str, receivers: int, arrived: Callable[[], None]) -> As
         prefix = secrets.token_hex(4)
         sender = await register(session, url, f"{prefix}-sender")
         room = await sender.create_room()
-        following: list[asyncio.Task[None]] = []
-        ready: Sequence[asyncio.Event] = [asyncio.Event() for _ in range(receivers)]
+        users = [await register(session, url, f"{prefix}-{number}") for number in range(receivers)]
+        for user in users:  # all of them before anybody follows: else each would hear of each who joins
+            await user.join(room)
+        ready: Sequence[asyncio.Event] = [asyncio.Event() for _ in users]
+        following = [
+            asyncio.create_task(user.follow(room, arrived, event.set)) for user, event in zip(users, ready, strict=True)
+        ]
         try:
-            for number, event in enumerate(ready):
-                user = await register(session, url, f"{prefix}-{number}")
-                await user.join(room)
-                following.append(asyncio.create_task(user.follow(room, arrived, event.set)))
             await asyncio.gather(*(event.wait() for event in ready))
             yield sender, room
         finally:
-            for task in following:
-                task.cancel()
-            await asyncio.gather(*following, return_exceptions=True)
+            await end_tasks(*following)

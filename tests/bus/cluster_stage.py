@@ -14,7 +14,8 @@ from tests.support.processes import nats_servers
 from unibus.bus.cluster import Cluster
 from unibus.bus.options import BusOptions
 from unibus.bus.plane import BusPlane
-from unibus.daemon.route_tls import RouteCertificates, RouteTlsFiles
+from unibus.daemon.route_tls import RouteCertificates
+from unibus.daemon.tls_files import RouteTlsFiles
 
 NAMES = ("one", "two", "three")
 SECRET = "0123456789abcdef" * 4

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.bus.raw_headers import STOPS, raw_member, rows
 from tests.bus.stage import OTHER_ROOM, ROOM, Stage
 from unibus.model import subjects
 
@@ -73,6 +74,18 @@ async def test_headers_that_act_on_other_messages_are_refused(stage: Stage, head
         await a.publish(data=b"kept")
         assert "error" in await a.publish(data=b"x", **headers)
         assert (await a.publish(data=b"after"))["seq"] == 2
+
+
+async def test_no_header_stops_the_messages_of_one_node(stage: Stage) -> None:
+    """What stops a cluster does nothing here, either."""
+    mallory = stage.member(ROOM)
+    async with stage.connect(stage.member(ROOM)) as honest:
+        for name, block in {**rows(mallory), "stops a cluster": STOPS}.items():
+            async with raw_member(stage, mallory) as raw:
+                for body in (b"", b"x"):
+                    await raw.publish(block, body, f"{subjects.inbox_prefix(mallory.user)}.x")
+            assert "error" not in await honest.publish(), name
+    assert (stage.plane.status()["restarts"], stage.plane.status()["reasons"]) == (0, [])
 
 
 @pytest.mark.parametrize("only", [{}, {"Nats-Trace-Only": "true"}], ids=["trace", "trace only"])

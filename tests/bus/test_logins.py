@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import nats.errors
+import pytest
 from nacl.public import Box, PrivateKey, PublicKey
 
 from tests.bus.stage import ROOM, Logbook, Member, TablePolicy, signed
@@ -82,5 +84,43 @@ async def test_logins_from_one_address_have_a_rate(tmp_path: Path) -> None:
             assert {await ask(alice, 6000 + cid, LOOPBACK) for cid in range(20)} == {"ok"}
             now += 1.0
             assert [await ask(alice, 7000 + cid) for cid in range(LOGINS + 1)] == ["ok"] * LOGINS + ["rate-limited"]
+        finally:
+            await callout.close()
+
+
+async def test_who_has_waited_too_long_is_passed_over_and_nobody_else_is(tmp_path: Path) -> None:
+    policy, alice, now = TablePolicy(), Member(), 100.0
+    policy.rooms[alice.user] = {ROOM}
+    outcomes: list[str] = []
+
+    async with watched(tmp_path) as bus, bus.inside(bus.keys.system) as client:
+        links = Links(client, client, client, asyncio.get_running_loop().create_future(), ())
+
+        def later() -> float:
+            # Whoever joins the line is looked at two seconds after that.
+            nonlocal now
+            seen, now = now, max(now, 102.0)
+            return seen
+
+        callout = Callout(
+            links,
+            bus.keys,
+            SERVER.public,
+            policy,
+            Registry(),
+            BusAuth.ENFORCE,
+            clock=lambda: NOW,
+            random=lambda count: b"r" * count,
+            log=Logbook().logger,
+            decided=lambda user, _host, _error: outcomes.append(user),
+            monotonic=later,
+        )
+        await callout.start()
+        try:
+            with pytest.raises(nats.errors.TimeoutError):
+                await client.request(core.SUBJECT, question(bus.keys, Member(), 1, LOOPBACK), headers=XKEY, timeout=0.3)
+            assert outcomes == []
+            await client.request(core.SUBJECT, question(bus.keys, alice, 2, LOOPBACK), headers=XKEY, timeout=5)
+            assert outcomes == [alice.user]
         finally:
             await callout.close()

@@ -8,7 +8,7 @@ import pytest
 
 from tests.bus.stage import ROOM, Logbook, Stage, TablePolicy
 from tests.support.processes import nats_servers
-from unibus.bus.disk import failed_write, shortage
+from unibus.bus.disk import HALTED, failed_write, shortage
 from unibus.bus.mark import MARK, Held, Mark, after
 from unibus.bus.options import BusOptions
 from unibus.bus.plane import BusPlane
@@ -56,6 +56,7 @@ async def test_a_mark_that_cannot_be_read_is_named_and_not_taken_for_none(tmp_pa
     [
         ("Filestore [ROOMS] Critical write error: write /x/1.blk: no space left on device", "no space left on device"),
         ("JetStream stream 'CORE > ROOMS' critical write error: write /x/1.blk: i/o error", "i/o error"),
+        ('JetStream stream \'CORE > ROOMS\' critical write error: last msgid mismatch: "x: said" vs "by: one"', HALTED),
         ("127.0.0.1:4 - cid:7 - Filestore [ROOMS] Critical write error: said by a client", ""),
         ("Filestore [ROOMS] Stream state outdated, last block has additional entries, will rebuild", ""),
     ],

@@ -14,6 +14,7 @@ from nats.aio.msg import Msg
 
 from tests.bus.stage import OTHER_ROOM, ROOM, Connection, Member
 from tests.bus.watched import Watched, watched
+from unibus.bus import shut_out
 from unibus.model import subjects
 
 S, C, TOKEN = subjects.STREAM, "consumer", "t" * 22
@@ -73,6 +74,7 @@ SYSTEM = [
     "$SYS.ACCOUNT.BUS.CONNECT",
 ]
 BUCKETS = ["$KV.directory.x", "$KV.unibus.x", "$O.blobs.C.x", "$O.blobs.M.x", "$MQTT.sess.x", "$NRG.V.x", "$LDS.x"]
+BUCKETS += ["$O.unibus-blobs.C.x", "$O.unibus-blobs.M.x"]
 
 
 class Scene(NamedTuple):
@@ -111,6 +113,7 @@ def reserved(member: Member, other: Member) -> list[str]:
         f"{subjects.inbox_prefix(other.user)}.x",
         "_INBOX.x",
         "_R_.x.y",
+        shut_out.SUBJECT,
     ]
 
 

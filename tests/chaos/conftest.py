@@ -72,12 +72,14 @@ def network() -> Network:
 
 @pytest.fixture
 async def stage(network: Network, tmp_path: Path) -> AsyncIterator[Stage]:
-    """A cluster that was not started, on a network that is whole."""
+    """A cluster that was not started, on a network that is whole. What its nodes said stays beside their data."""
     async with cluster(tmp_path / "nodes", network.places()) as made:
         for node in made.nodes:
             node.before = network.inside(node.name)
         yield Stage(network, made)
         network.heal()
+        for node in made.nodes:
+            (tmp_path / f"{node.name}.log").write_text("".join(life.said for life in node.lives))
 
 
 @pytest.fixture

@@ -166,8 +166,8 @@ async def unibus_round(stage: Stage, ada: Bus, number: int) -> float:
     """Kill the leader's node, and have the client library admit somebody."""
     await stage.cluster.well()
     leader = await stage.cluster.leader()
-    await leader.kill()
     began = time.monotonic()
+    await leader.kill()
     name = f"user-{number}"
     await ada.admit(name, identity(name).card())
     took = time.monotonic() - began

@@ -1,4 +1,4 @@
-"""Partitions in all shapes, and a slow link, while people work who still reach every node."""
+"""Partitions in all shapes, slow and lossy links, while people work who still reach every node."""
 
 from collections.abc import Callable
 
@@ -33,6 +33,17 @@ def leader_deaf(network: Network, leader: str, one: str, other: str) -> None:
     network.drop(other, leader)
 
 
+def follower_deaf(network: Network, leader: str, one: str, other: str) -> None:
+    assert other
+    network.drop(leader, one)
+
+
+def all_alone(network: Network, leader: str, one: str, other: str) -> None:
+    network.cut(leader, one)
+    network.cut(leader, other)
+    network.cut(one, other)
+
+
 def follower_bridges(network: Network, leader: str, one: str, other: str) -> None:
     assert other
     network.cut(leader, one)
@@ -48,8 +59,10 @@ SHAPES: dict[str, Shape] = {
     "another node is cut off from both": follower_alone,
     "the leader is not heard by the others": leader_unheard,
     "the leader does not hear the others": leader_deaf,
+    "one node does not hear the leader": follower_deaf,
     "only one node sees both, and does not lead": follower_bridges,
     "only the leader sees both": leader_bridges,
+    "nobody sees anybody": all_alone,
 }
 
 
@@ -76,3 +89,16 @@ async def test_a_slow_link(stage: Stage) -> None:
         stage.network.heal()
 
     await stage.play("a node sends at 256 kbit/s", slow, heal)
+
+
+async def test_a_link_loses_packets(stage: Stage) -> None:
+    await stage.cluster.start()
+    leader = (await stage.cluster.leader()).name
+
+    async def lose() -> None:
+        stage.network.lose(leader, 0.2)
+
+    async def heal() -> None:
+        stage.network.heal()
+
+    await stage.play("a fifth of what the leader sends is lost", lose, heal, started=True)

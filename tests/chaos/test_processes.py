@@ -6,18 +6,23 @@ import signal
 import pytest
 
 from tests.chaos.conftest import Stage
-from tests.support.cluster import ClusterNode
+from tests.support.cluster import LEADERS, ClusterNode
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
 
 
-@pytest.mark.parametrize("leads", [True, False], ids=["the leader's node", "another node"])
-async def test_a_node_is_killed(stage: Stage, *, leads: bool) -> None:
+@pytest.mark.parametrize("of", LEADERS)
+async def test_the_node_of_a_leader_is_killed(stage: Stage, of: str) -> None:
+    """The records, the messages, and the cluster itself may be led by different nodes."""
     await stage.cluster.start()
-    leader = await stage.cluster.leader()
-    node = leader if leads else stage.cluster.others(leader.name)[0]
-    what = "the leader's node" if leads else "another node"
-    await stage.play(f"kill -9 of {what}", node.kill, node.start, started=True)
+    node = await stage.cluster.leader(of)
+    await stage.play(f"kill -9 of the node that leads the {of}", node.kill, node.start, started=True)
+
+
+async def test_a_node_is_killed_that_does_not_lead_the_records(stage: Stage) -> None:
+    await stage.cluster.start()
+    node = stage.cluster.others((await stage.cluster.leader()).name)[0]
+    await stage.play("kill -9 of another node", node.kill, node.start, started=True)
 
 
 async def test_a_nats_server_is_killed(stage: Stage) -> None:

@@ -11,7 +11,7 @@ from tests.client.hostile import Server, always
 from tests.client.world import World, otherwise
 from unibus.crypto.encoding import b64u
 from unibus.crypto.heads import Head
-from unibus.errors import LogForked, LogInvalid, LogRolledBack, UnibusError, Untrusted
+from unibus.errors import LogForked, LogInvalid, LogRolledBack, UnibusError
 from unibus.model.bodies import RoomAdd, Strict, UserAdmit, UserRevoke
 from unibus.model.records import DIRECTORY, room_log, write_record
 from unibus.model.wire import HeadView, RecordsPage
@@ -127,7 +127,7 @@ MADE_UP = {
         Lie("more records named than shown", head(log, 3), LogInvalid, "names"),
         Lie("a signature with a bit changed", spoiled(log, other_signature), LogInvalid, "does not hold"),
         Lie("no record at all", spoiled(log, garbage), LogInvalid, "does not hold"),
-        Lie("text that is in no record", spoiled(log, lambda raw: raw + b"\n"), Untrusted, "is not a RecordsPage"),
+        Lie("text that is in no record", spoiled(log, lambda raw: raw + b"\n"), LogInvalid, "does not hold"),
     ]
     for log in (DIRECTORY, ROOM)
 }

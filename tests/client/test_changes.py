@@ -87,7 +87,7 @@ def test_a_removal_starts_an_epoch_for_those_who_stay(world: World, history: His
     assert opened(world, room, change) == {"ada": key, "cyd": key}
     state = world.rooms[room]
     assert state.epoch.number == number + 1
-    assert state.epoch.holders == {user("ada"), user("cyd")}
+    assert state.holders() == {user("ada"), user("cyd")}
     if history == "shared":
         assert state.epoch.previous is not None
         committed = state.epochs[number].commitment

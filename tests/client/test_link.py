@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from nats.errors import Error as NatsError
 
-from unibus.client.link import Link
+from unibus.client.link import Link, unheard
 from unibus.crypto.identity import Identity
 from unibus.errors import BusUnavailable, NotAUser, Unreachable
 
@@ -77,3 +78,38 @@ async def test_who_is_off_the_bus_hears_it() -> None:
     async with linked(nobody, revoked) as link, asyncio.timeout(10):
         with pytest.raises(NotAUser):
             await link.connection()
+
+
+@pytest.mark.parametrize(
+    ("error", "too_busy"),
+    [
+        (TimeoutError(), True),
+        (NatsError("nats: 'Authentication Timeout'"), True),
+        (NatsError("nats: 'Authorization Violation'"), False),
+        (NatsError("nats: unexpected EOF"), False),
+        (ConnectionResetError(), False),
+        (Unreachable("nobody there"), False),
+    ],
+)
+def test_a_bus_with_too_much_to_do_has_said_nothing_about_this_identity(error: Exception, too_busy: bool) -> None:
+    assert unheard(error) is too_busy
+
+
+async def test_a_bus_with_too_much_to_do_is_not_asked_even_more() -> None:
+    tried, often, asked = 0, asyncio.Event(), 0
+
+    async def busy() -> tuple[str, None]:
+        nonlocal tried
+        tried += 1
+        if tried == 3:
+            often.set()
+        raise TimeoutError
+
+    async def count() -> None:
+        nonlocal asked
+        asked += 1
+
+    async with linked(busy, count) as link, asyncio.timeout(10):
+        link.start()
+        await often.wait()
+        assert asked == 0

@@ -1,6 +1,8 @@
 """HPKE sealing: opens for the one recipient in the one place, and anything else is one named error."""
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +13,11 @@ from unibus.errors import InvalidInput, SealedKeyInvalid
 
 ADA, BOB = identity("ada").sealing, identity("bob").sealing
 SECRET = bytes(range(32))
+PROBE = X25519PrivateKey.from_private_bytes(bytes(32))
+EIGHTH_ORDER = (  # RFC 7748 section 6.1 refers to https://cr.yp.to/ecdh.html#validate, which lists them
+    325606250916557431795983626356110631294008115727848805560023387167927233504,
+    39382357235489614581723060781553021112529911719440698176882885853963445705823,
+)
 SEALED = sealing.seal(ADA.public, SECRET, b"info")
 
 
@@ -60,6 +67,43 @@ def test_what_is_no_public_key_is_refused(data: bytes) -> None:
         with pytest.raises(InvalidInput):
             sealing.seal(public, SECRET, b"")
     assert sealing.check_public(ADA.public) == ADA.public
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(0, 767), st.sampled_from([0, 3328, 3329, 3330, 4095]) | st.integers(0, 4095))
+def test_a_coefficient_is_below_q(place: int, value: int) -> None:
+    bits = int.from_bytes(ADA.public[:1152], "little") & ~(0xFFF << 12 * place) | value << 12 * place
+    public = bits.to_bytes(1152, "little") + ADA.public[1152:]
+    assert usable(public) == (value < 3329) == readable(public)
+
+
+@pytest.mark.parametrize("highest_bit", [0, 1 << 255])
+@pytest.mark.parametrize("near", [0, 2**255 - 19, 2**255, *EIGHTH_ORDER])
+def test_only_points_of_small_order_cannot_be_sealed_to(near: int, highest_bit: int) -> None:
+    for point in range(max(0, near - 20), min(near + 3, 2**255)):
+        classical = (point | highest_bit).to_bytes(32, "little")
+        assert usable(ADA.public[:1184] + classical) == shared(classical)
+
+
+def usable(public: bytes) -> bool:
+    try:
+        return sealing.check_public(public) == public
+    except InvalidInput:
+        return False
+
+
+def readable(public: bytes) -> bool:
+    try:
+        return MLKEM768PublicKey.from_public_bytes(public[:1184]) is not None
+    except ValueError:
+        return False
+
+
+def shared(classical: bytes) -> bool:
+    try:
+        return bool(PROBE.exchange(X25519PublicKey.from_public_bytes(classical)))
+    except ValueError:
+        return False
 
 
 def test_a_seed_expands_to_both_halves() -> None:

@@ -4,11 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from unibus.crypto.nkeys import SigningKey, encode_public, encode_seed
+from unibus.daemon.main import main
 from unibus.daemon.nats_options import BIND, CONNECTIONS, NatsLimits, NatsUrl, nats_limits, parse_url
 from unibus.daemon.options import check
 from unibus.errors import StartRefused
 
+OPERATOR, ANOTHER = (SigningKey.from_seed(bytes([number]) * 32).public for number in (1, 2))
 GIVEN: dict[str, Any] = {
     "http_bind": "127.0.0.1:0",
     "nats_bind": BIND,
@@ -70,6 +74,7 @@ def test_addresses_that_are_refused(text: str, told: str) -> None:
         ({"nats_ws_bind": "127.0.0.1:0"}, "--nats-ws-bind"),
         ({"max_nats_connections": 20}, "--max-nats-connections"),
         ({"nats_max_store": "1G"}, "--nats-max-store"),
+        ({"nats_operators": [OPERATOR]}, "--nats-operator"),
     ],
 )
 def test_what_is_for_an_own_server_is_refused_beside_another(more: dict[str, Any], flag: str) -> None:
@@ -104,3 +109,36 @@ def test_what_means_nothing_is_refused(more: dict[str, Any], told: str) -> None:
 def test_limits() -> None:
     assert nats_limits(CONNECTIONS, None) == NatsLimits()
     assert nats_limits(20, "2G") == NatsLimits(20, 2 << 30)
+
+
+def test_operators_are_public_keys_each_once() -> None:
+    assert check(**GIVEN).nats_operators == ()
+    assert check(**GIVEN, nats_operators=[OPERATOR, ANOTHER, OPERATOR]).nats_operators == (OPERATOR, ANOTHER)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "U",
+        "admin",
+        OPERATOR.lower(),
+        OPERATOR[:-1] + "A",
+        encode_public("A", bytes(32)),
+        encode_seed("U", bytes(32)),
+    ],
+)
+def test_what_is_no_operators_key(key: str) -> None:
+    with pytest.raises(StartRefused, match="--nats-operator takes a public user nkey") as refused:
+        check(**GIVEN, nats_operators=[OPERATOR, key])
+    assert not key or key not in refused.value.message.removeprefix("--nats-operator takes a public user nkey (U…)")
+
+
+def test_the_variable_takes_several_keys(tmp_path: Path) -> None:
+    keys = {"UNIBUS_NATS_OPERATOR": f"{OPERATOR} {ANOTHER}"}
+    for url, refused in (
+        (["--nats-url", "nats://127.0.0.1"], "--nats-operator is for"),
+        (["--nats-ca", "x"], "--nats-ca"),
+    ):
+        told = CliRunner().invoke(main, ["--data-dir", str(tmp_path / "data"), *url], env=keys)
+        assert (told.exit_code, refused in told.output) == (1, True), told.output

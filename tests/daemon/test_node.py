@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.builders import identity
 from tests.e2e.conftest import options
+from tests.support.people import Place
 from tests.support.processes import nats_servers
 from unibus.daemon.node import Node
 from unibus.errors import StartRefused
@@ -20,3 +22,15 @@ async def test_a_port_that_is_taken_ends_all_that_had_begun(tmp_path: Path) -> N
             await Node(told).__aenter__()
     assert asyncio.all_tasks() == {asyncio.current_task()}
     assert nats_servers(tmp_path / "data") == []
+
+
+async def test_a_users_key_is_no_operators(tmp_path: Path) -> None:
+    told = options(tmp_path / "data")
+    async with Node(told) as node:
+        await Place(f"http://127.0.0.1:{node.http_port}", told.data_dir).found()
+    user = identity("ada").user
+    with pytest.raises(StartRefused, match=f"{user} is a user of this bus"):
+        await Node(replace(told, nats_operators=(user,))).__aenter__()
+    assert nats_servers(told.data_dir) == []
+    async with Node(replace(told, nats_operators=(identity("nobody").user,))) as node:
+        assert (await node.health())["bus"]["operator"] is True

@@ -14,7 +14,7 @@ from tests.support.pki import Authority
 from tests.support.processes import WAIT, kill_nats_server, no_nats_server
 from unibus.bus import binary
 from unibus.daemon.node import Node
-from unibus.daemon.tls import TlsFiles
+from unibus.daemon.tls_files import TlsFiles
 from unibus.services.moves import LOG
 
 

@@ -9,8 +9,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.bus.stage import Logbook
 from tests.support.pki import Authority
-from unibus.daemon.route_tls import RouteCertificates, RouteTlsFiles
-from unibus.daemon.tls import TlsFiles
+from unibus.daemon.route_tls import RouteCertificates
+from unibus.daemon.tls_files import RouteTlsFiles, TlsFiles
 from unibus.errors import BusUnavailable, StartRefused
 
 

@@ -228,6 +228,37 @@ async def test_a_part_that_is_not_the_signed_one_does_not_count(scene: Scene) ->
     await scene.ask("bob", "PATCH", f"{UPLOAD}?offset=0", SEALED)
 
 
+async def test_a_part_that_its_address_names_needs_no_other_digest(scene: Scene) -> None:
+    await scene.ask("bob", "PUT", UPLOAD, begin())
+    bus, half = scene.buses["bob"], len(SEALED) // 2
+
+    async def patch(offset: int, through: str, body: bytes, *, sent_to: str | None = None) -> tuple[int, str]:
+        url = f"{scene.place.url}/v1/rooms/{scene.room}/blobs{UPLOAD}?offset={offset}&through={through}"
+        signed = sign(
+            identity("bob").signing, "PATCH", url, b"", bus=bus.id, created=int(time.time()), nonce=b64u(os.urandom(16))
+        )
+        async with (
+            aiohttp.ClientSession() as session,
+            session.patch((sent_to or url), data=body, headers=signed) as answer,
+        ):
+            told = await answer.json(content_type=None)
+            return answer.status, told["type"].rpartition("/")[2].rpartition(":")[2] if "type" in told else ""
+
+    first, all_of_it = (b64u(sha256(data).digest()) for data in (SEALED[:half], SEALED))
+    for body in (SEALED[:half][::-1], SEALED[: half - 1], b"", SEALED):
+        assert await patch(0, first, body) == (422, "digest-mismatch")
+    other = f"{scene.place.url}/v1/rooms/{scene.room}/blobs{UPLOAD}?offset=0&through={all_of_it}"
+    assert await patch(0, first, SEALED, sent_to=other) == (401, "signature-invalid")
+    assert await patch(0, first, SEALED, sent_to=other.partition("&")[0]) == (401, "signature-invalid")
+    assert await patch(0, "A", SEALED[:half]) == (422, "digest-mismatch")
+    assert (await patch(0, first, SEALED[:half]))[0] == 200
+    # The digest of the part alone says nothing of what came before it.
+    assert await patch(half, b64u(sha256(SEALED[half:]).digest()), SEALED[half:]) == (422, "digest-mismatch")
+    assert (await patch(half, all_of_it, SEALED[half:]))[0] == 200
+    _, _, view = await scene.ask("bob", "GET", UPLOAD)
+    assert UploadView.model_validate_json(view).offset == len(SEALED)
+
+
 async def test_a_total_that_is_not_the_id_leaves_nothing(scene: Scene) -> None:
     blob = b64u(bytes(32))
     await scene.ask("bob", "PUT", f"/{blob}/upload", begin())

@@ -131,7 +131,7 @@ async def test_who_leaves_is_out_and_the_key_changes_before_the_next_message(pla
             await cyds.send("goodbye")
         await bobs.send("cyd has left")
         assert bobs.state.epoch.number == 2
-        assert bobs.state.epoch.holders == {user("ada"), user("bob")}
+        assert bobs.state.holders() == {user("ada"), user("bob")}
         async with tail(room) as at_ada:
             assert await at_ada.until(1) == ["cyd has left"]
             assert at_ada.refused == []

@@ -12,6 +12,7 @@ from tests.e2e.conftest import StartDaemon
 from tests.support.people import Place
 from unibus.crypto import httpsig
 from unibus.crypto.encoding import b64u
+from unibus.model.wire import AppendRequest
 
 
 @asynccontextmanager
@@ -53,6 +54,28 @@ async def test_a_nonce_is_remembered_through_a_kill(start_daemon: StartDaemon, d
         await start_daemon(f"--http-bind=127.0.0.1:{daemon.http_port}")
         assert await outcome(captured) == (401, "nonce-replayed")
         assert await outcome(signed(2)) == (200, "")
+
+
+async def test_a_refused_append_has_spent_its_nonce(start_daemon: StartDaemon, data_dir: Path) -> None:
+    daemon = await start_daemon()
+    place = Place(daemon.url, data_dir)
+    await place.found()
+    async with place.enter("ada") as ada:
+        room = await ada.create_room("plans")
+        # Whoever repeats it later, when the record might stand, must not succeed with it.
+        body = AppendRequest(record="no.record.this", sealed={}).model_dump_json().encode()
+        url = f"{daemon.url}/v1/rooms/{room.id}/records"
+        key, now = identity("ada").signing, int(time.time())
+        headers = httpsig.sign(key, "POST", url, body, bus=ada.id, created=now, nonce=b64u(bytes(16)))
+    async with aiohttp.ClientSession() as session:
+        codes = []
+        for _ in range(3):
+            async with session.post(url, headers=headers, data=body) as response:
+                codes.append((await response.json(content_type=None))["type"].rpartition(":")[2])
+            if len(codes) == 2:
+                await daemon.kill()
+                await start_daemon(f"--http-bind=127.0.0.1:{daemon.http_port}")
+    assert codes == ["malformed-record", "nonce-replayed", "nonce-replayed"]
 
 
 async def test_who_repeats_what_they_overheard_does_not_use_up_what_its_signer_may_ask(

@@ -22,6 +22,7 @@ from unibus.crypto import httpsig
 from unibus.crypto.encoding import b64u
 from unibus.daemon.node import Node
 from unibus.http.caching import conditional, tag_matches, takes_gzip
+from unibus.model.wire import RecordsPage
 
 LARGE, SMALL = b'{"text": "' + b"hello " * 1000 + b'"}', b'{"text": "hello"}'
 _nonces = count(int(time.time() * 1000))
@@ -156,6 +157,17 @@ async def test_tags_change_with_what_they_name(node: Node, tmp_path: Path) -> No
             await change(ada)
             status, newer, after = await read(node, path, tag)
             assert (status, newer != tag, after != before) == (200, True, True)
+
+
+async def test_records_are_answered_in_the_form_of_their_model(node: Node, tmp_path: Path) -> None:
+    place = await founded(node, tmp_path)
+    async with place.enter("ada") as ada:
+        await ada.admit("carol", identity("carol").card())
+    for path, shown in (("", 3), ("?after=2", 1), ("?after=3", 0)):
+        status, _, page = await read(node, f"/v1/directory/records{path}")
+        assert status == 200
+        assert RecordsPage.model_validate(page).model_dump() == page
+        assert (len(page["records"]), page["head"]["sequence"]) == (shown, 3)
 
 
 async def test_a_tag_opens_nothing(node: Node, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from tests.support.processes import no_nats_server
 
 from unibus.client.api import ControlApi
 from unibus.daemon.node import Node
-from unibus.errors import NotFound, RateLimited, SignatureInvalid
+from unibus.errors import AnswerTimeout, NotFound, RateLimited, SignatureInvalid
+from unibus.http.deadlines import Deadlines
 from unibus.http.limiting import Limiter
 from unibus.http.limits import Limits
 from unibus.http.operations import Asker, Operation
@@ -43,7 +44,7 @@ async def hello(request: web.Request) -> web.StreamResponse:
 async def limited(limits: Limits, now: list[float], *, exempt: bool = False) -> AsyncIterator[Server]:
     """A server with the daemon's limits, to which loopback is an address like any other unless `exempt`."""
     limiter = Limiter(limits, lambda: now[0], key=address_key if exempt else lambda peer: peer)
-    hellos = route(Operation("GET", "/", hello, Asker.ANYBODY, []), limits.request_seconds)
+    hellos = route(Operation("GET", "/", hello, Asker.ANYBODY, []), Deadlines(limits.request_seconds))
     async with serving([hellos], limits=limits, middlewares=[limiter.middleware()]) as server:
         yield server
 
@@ -94,6 +95,28 @@ async def test_what_takes_too_long_is_ended_and_named() -> None:
         answer = await ask(server, "slowly")
         assert (answer.status, answer.problem) == (504, "answer-timeout")
         assert (await ask(server)).status == 200
+
+
+async def test_each_has_its_own_time_by_one_timer() -> None:
+    deadlines = Deadlines(0.2)
+    first = asyncio.create_task(deadlines.within(asyncio.sleep(60)))
+    await asyncio.sleep(0.1)
+    second = asyncio.create_task(deadlines.within(asyncio.sleep(60)))
+    with pytest.raises(AnswerTimeout):
+        await first
+    assert not second.done()
+    with pytest.raises(AnswerTimeout):
+        await second
+    assert (first.cancelling(), second.cancelling()) == (0, 0)
+    assert await deadlines.within(asyncio.sleep(0, "in time")) == "in time"
+
+
+async def test_who_is_cancelled_for_another_reason_ends() -> None:
+    waiting = asyncio.create_task(Deadlines(60).within(asyncio.sleep(60)))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
 
 
 async def test_one_connection_too_many_is_told_so_and_ends() -> None:

@@ -130,7 +130,7 @@ async def test_it_judges_every_type_of_record_alike(client: Client, place: Place
                 "archived": state.archived > 0,
                 "roles": state.roles,
                 "epoch": state.epoch.number,
-                "holders": sorted(state.epoch.holders),
+                "holders": sorted(state.holders()),
             }
             for state in states
         }

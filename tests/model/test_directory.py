@@ -124,10 +124,10 @@ REFUSED: list[tuple[str, Callable[[Story], bytes], type[UnibusError]]] = [
 
 @pytest.mark.parametrize(("forge", "error"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
 def test_refused_and_nothing_changed(story: Story, forge: Callable[[Story], bytes], error: type[UnibusError]) -> None:
-    record = read_record(forge(story))
+    raw = forge(story)
     before = vars(reduce_directory(map(read_record, story.records)))
     with pytest.raises(UnibusError) as caught:
-        story.directory.check(record)
+        story.directory.check(read_record(raw))
     assert type(caught.value) is error
     assert vars(story.directory) == before
 

@@ -87,7 +87,7 @@ class Attempts(RuleBasedStateMachine):
             assert self.roles.get(by) == "owner"
             del self.roles[name]
             assert "owner" in self.roles.values()
-            assert user(name) not in self.room.state.epoch.holders
+            assert user(name) not in self.room.state.holders()
 
     @rule(by=NAMES, back=st.integers(0, 2))
     def rotate(self, by: str, back: int) -> None:
@@ -96,7 +96,7 @@ class Attempts(RuleBasedStateMachine):
             if back == 0:
                 assert self._on_bus(by)
                 members = {user(name) for name in self.roles if self._on_bus(name)}
-                assert self.room.state.epoch.holders == members
+                assert self.room.state.holders() == members
 
     @rule()
     def replay(self) -> None:
@@ -118,10 +118,10 @@ class Attempts(RuleBasedStateMachine):
         assert state.members(directory) == {user(n): role for n, role in self.roles.items() if self._on_bus(n)}
         assert list(state.epochs) == [epoch.number for epoch in state.epochs.values()]
         assert list(state.epochs) == list(range(1, len(state.epochs) + 1))
-        held_by_outsiders = state.epoch.holders - {user(n) for n in self.roles if self._on_bus(n)}
+        held_by_outsiders = state.holders() - {user(n) for n in self.roles if self._on_bus(n)}
         assert state.rotation_due(directory) == bool(held_by_outsiders)
         if not state.rotation_due(directory):
-            assert state.epoch.holders == set(state.members(directory))
+            assert state.holders() == set(state.members(directory))
 
     @invariant()
     def nobody_who_was_out_when_an_epoch_began_was_given_its_key(self) -> None:
@@ -132,9 +132,19 @@ class Attempts(RuleBasedStateMachine):
                 continue
             began = state.epochs[epoch.number]
             assert record.directory is not None
-            for holder in began.holders:
+            for holder in state.holders(epoch.number):
                 assert any(state.role_at(holder, n) for n in range(began.began, state.head.sequence + 1))
                 assert not self.story.directory.revoked_at(holder, record.directory.sequence)
+
+    @invariant()
+    def every_epoch_is_held_by_those_to_whom_its_key_was_sealed(self) -> None:
+        state, directory = Room(self.story.bus, self.room.id), self.story.directory
+        sealed: dict[int, set[str]] = {}
+        for record in map(read_record, self.room.records):
+            recipients = state.recipients(record, directory)
+            state.apply(record, directory)
+            sealed.setdefault(state.epoch.number, set()).update(recipients)
+        assert {number: self.room.state.holders(number) for number in self.room.state.epochs} == sealed
 
     def teardown(self) -> None:
         directory = reduce_directory(map(read_record, self.story.records))

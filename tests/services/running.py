@@ -94,7 +94,6 @@ async def running(
         await books.load()
         gate, effects = Gate(books, store), NotedEffects()
         audit = Audit(store, "test", lambda: now)
-        await audit.open()
         membership = Membership(
             books,
             store,

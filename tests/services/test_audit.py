@@ -1,8 +1,13 @@
 """The audit trail's bounds: nobody fills it by being refused, and nobody hides what somebody else was refused."""
 
+import asyncio
+
+import pytest
+
 from tests.builders import user
 from tests.services.running import Node
-from unibus.errors import Forbidden, NotAUser, SignatureMissing
+from unibus.crypto.encoding import dump_json
+from unibus.errors import Forbidden, NotAUser, SignatureMissing, StorageUnavailable
 from unibus.model.wire import AuditEntry
 from unibus.services.audit import NOBODY, Audit
 from unibus.services.refusals import (
@@ -13,6 +18,7 @@ from unibus.services.refusals import (
     Allowance,
     Refusals,
 )
+from unibus.store.port import Append
 
 
 class Trail:
@@ -72,6 +78,37 @@ async def test_identities_that_anybody_can_make_count_as_one(node: Node) -> None
     trail.refuse(user("bob"))
     entries = await trail.entries()
     assert [entry.actor for entry in entries] == [*made_up[:STRANGERS_A_MINUTE], user("bob")]
+
+
+async def test_what_was_left_out_is_told_of_by_the_next_entry_that_is_written(node: Node) -> None:
+    trail = Trail(node)
+    trail.refuse(user("bob"), ACTOR_A_MINUTE + 5)
+    await trail.audit.close()
+    with pytest.raises(StorageUnavailable), trail.audit.noting("room.rename", actor=user("bob")):
+        raise StorageUnavailable("the disk is full")
+    with trail.audit.noting("room.rename", actor=user("bob")) as entry:
+        await node.store.append(entry)
+    entries = await trail.entries()
+    assert [entry.left_out for entry in entries] == [0] * ACTOR_A_MINUTE + [5]
+
+
+async def test_who_waits_hears_of_the_next_entry_also_of_one_written_with_a_record(node: Node) -> None:
+    trail = Trail(node)
+    waiting = asyncio.create_task(trail.audit.wait(0, 20))
+    with trail.audit.noting("room.create", actor=user("bob"), log="room/x") as entry:
+        await node.store.append(Append("room/x", 1, b"record"), entry)
+    await waiting
+    (found,) = await trail.audit.read(0, 9)
+    assert (found.number, found.action, found.facts) == (1, "room.create", {"log": "room/x"})
+    await trail.audit.wait(1, 0.01)  # nothing more comes: it returns all the same
+
+
+async def test_a_trail_of_an_earlier_version_reads_as_ever(node: Node) -> None:
+    old = {"number": 1, "at": 1.0, "actor": NOBODY, "action": "a", "target": None, "origin": "-", "outcome": "ok"}
+    await node.store.append(Append("audit/timed", 1, dump_json(old | {"facts": {}})))
+    trail = Trail(node)
+    await trail.audit.done("b", actor=NOBODY)
+    assert [(entry.number, entry.action) for entry in await trail.entries()] == [(1, "a"), (2, "b")]
 
 
 def test_all_users_together_cannot_fill_the_disk() -> None:

@@ -103,6 +103,24 @@ async def test_a_member_stores_and_every_member_fetches(blobs: Blobs, room: Room
         assert await blobs.page(user(name), room.id, "", 10) == [held]
 
 
+async def test_an_upload_by_another_name_counts_once_and_is_sealed_for_the_blob(blobs: Blobs, room: RoomStory) -> None:
+    bob, name = user("bob"), b64u(bytes(32))
+    await blobs.begin(bob, room.id, name, len(DATA))
+    await blobs.receive(bob, room.id, name, 0, blocks(DATA), b64u(sha256(DATA).digest()))
+    counted = blobs.stored_bytes
+    with pytest.raises(InvalidInput, match="not one for this blob"):
+        await blobs.complete(bob, room.id, name, manifest(room, blob=name), ID)
+    for bad in ("../" + ID, ID + "A", ""):
+        with pytest.raises(InvalidInput):
+            await blobs.complete(bob, room.id, name, manifest(room), bad)
+    for _ in range(2):  # repeated it is answered as the first time
+        held = await blobs.complete(bob, room.id, name, manifest(room), ID)
+        assert (held.place.blob, held.place.owner) == (ID, bob)
+    assert blobs.stored_bytes == counted
+    await blobs.delete(bob, room.id, ID)
+    assert blobs.stored_bytes == 0
+
+
 Act = Callable[[Blobs, RoomStory, str], Awaitable[object]]
 READS: dict[str, Act] = {
     "find": lambda b, r, who: b.find(user(who), r.id, ID),

@@ -81,6 +81,51 @@ class BlobConformance:
         assert await store.page("room", "", 10) == [held]
         assert await store.upload(PLACE) is None
 
+    async def test_parts_are_known_by_the_hash_of_all_up_to_their_end(
+        self, store: BlobStore, open_blobs: OpenBlobs
+    ) -> None:
+        through = [b64u(sha256(DATA[:end]).digest()) for end in (1000, 2000, 3000)]
+        await store.begin(PLACE, len(DATA))
+        assert (await store.receive(PLACE, 0, blocks(DATA[:400], DATA[400:1000]), through[0])).received == 1000
+        for data, said in ((DATA[1:1001], through[1]), (DATA[1000:2000], through[0]), (DATA[1000:1999], through[1])):
+            with pytest.raises(DigestMismatch):
+                await store.receive(PLACE, 1000, blocks(data), said)
+            assert await store.upload(PLACE) == await (await open_blobs()).upload(PLACE)
+        # Another process has to read what is there to know the hash so far.
+        again = await open_blobs()
+        assert (await again.receive(PLACE, 1000, blocks(DATA[1000:2000]), through[1])).received == 2000
+        assert (await again.receive(PLACE, 2000, blocks(DATA[2000:]), through[2])).received == 3000
+        await again.finish(PLACE, NOTE, 7)
+        assert await read(again) == DATA
+
+    async def test_an_upload_by_another_name_becomes_the_blob_that_it_is(self, store: BlobStore, kept: Kept) -> None:
+        name, held = PLACE._replace(blob=b64u(bytes(32))), Held(PLACE, 3000, NOTE, 7)
+        await store.begin(name, len(DATA))
+        await store.receive(name, 0, blocks(DATA))
+        assert await store.finish(name, NOTE, 7, ID) == held == await store.find("room", ID)
+        assert await store.find("room", name.blob) is None
+        assert await store.upload(name) is None
+        assert await read(store) == DATA
+        # The same bytes once more, under a third name: the first stays, and nothing is left of what came.
+        before = await kept()
+        await store.begin(name, len(DATA))
+        await store.receive(name, 0, blocks(DATA))
+        assert await store.finish(name, b"another note", 9, ID) == held
+        assert await kept() == before
+
+    async def test_an_upload_by_another_name_is_no_other_blob(self, store: BlobStore, kept: Kept) -> None:
+        name, before = PLACE._replace(blob=b64u(bytes(32))), await kept()
+        for wanted in (LARGE_PLACE.blob, None):
+            await store.begin(name, len(DATA))
+            await store.receive(name, 0, blocks(DATA))
+            with pytest.raises(DigestMismatch):
+                await store.finish(name, NOTE, 7, wanted)
+            assert await kept() == before
+        await store.begin(name, len(DATA))
+        await store.receive(name, 0, blocks(DATA))
+        with pytest.raises((DigestMismatch, InvalidInput)):
+            await store.finish(name, NOTE, 7, "../" + ID)
+
     async def test_an_empty_blob_is_one(self, store: BlobStore) -> None:
         place = Place("room", b64u(sha256(b"").digest()), "ada")
         await store.begin(place, 0)

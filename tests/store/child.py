@@ -28,7 +28,10 @@ async def write(path: Path) -> None:
         while True:
             position += 1
             value = b"%d" % position
-            await store.append(Append(log, position, value * 50, {"a": value}, {f"{log}/last": value}))
+            await store.append(
+                Append(log, position, value * 50, {"a": value}, {f"{log}/last": value}),
+                Append("trail", None, f"{log} {position}".encode()),
+            )
             say(log=log, position=position)
             if await store.claim(f"{log} {position}", 100):
                 say(claim=f"{log} {position}")

@@ -271,6 +271,57 @@ class StoreConformance:
         assert [entry.position for entry in entries] == list(range(1, 21))
         assert {entry.value for entry in entries} == {b"%d" % n for n in range(20)}
 
+    async def test_entries_of_one_append_are_written_all_or_none(self, store: Store, reopen: Reopen) -> None:
+        await store.append(Append("a", 1, b"a1", {"x": b"1"}, {"m": b"1"}), Append("tail", None, b"t1"))
+        await store.append(Append("a", 2, b"a2"), Append("a", 3, b"a3"), Append("b", 1, b"b1", {}, {"m": b"2"}))
+        refused = [
+            (Append("tail", None, b"no", {"x": b"no"}, {"n": b"no"}), Append("a", 3, b"no")),
+            (Append("a", 4, b"no"), Append("tail", 1, b"no")),
+            (Append("new", 1, b"no"), Append("new", 3, b"no")),
+        ]
+        for changes in refused:
+            with pytest.raises(PositionTaken):
+                await store.append(*changes)
+        await store.append(Append("tail", None, b"t2"))
+        store = await reopen(store)
+        assert [entry.value for entry in await store.entries("a", 0, 9)] == [b"a1", b"a2", b"a3"]
+        assert await store.entries("tail", 0, 9) == [Entry(1, b"t1"), Entry(2, b"t2")]
+        assert await store.logs("", "", 9) == ["a", "b", "tail"]
+        assert await store.marks("", "", 9) == [("m", b"2")]
+        assert await store.attachments("tail", "x", 0, 9) == []
+
+    async def test_of_racing_pairs_each_winner_leaves_one_line_and_no_loser_does(
+        self, store: Store, open_store: OpenStore
+    ) -> None:
+        handles = [store, await open_store()]
+
+        async def write(n: int) -> bool:
+            try:
+                await handles[n % 2].append(
+                    Append(f"log {n % 10}", 1, b"%d" % n, {}, {f"by {n % 10}": b"%d" % n}),
+                    Append(f"trail {n % 2}", None, b"%d" % n),
+                )
+            except PositionTaken:
+                return False
+            return True
+
+        won = {n for n, wins in enumerate(await asyncio.gather(*map(write, range(40)))) if wins}
+        for handle in handles:
+            await handle.sync()
+            lines = [int(entry.value) for n in (0, 1) for entry in await handle.entries(f"trail {n}", 0, 99)]
+            first = [int(entry.value) for n in range(10) for entry in await handle.entries(f"log {n}", 0, 99)]
+            assert sorted(lines) == sorted(first) == sorted(won)
+            assert [int(value) for _, value in await handle.marks("by ", "", 99)] == first
+        assert len(won) == 10
+
+    async def test_what_is_added_at_the_end_needs_no_number(self, store: Store, open_store: OpenStore) -> None:
+        handles = [store, await open_store()]
+        await asyncio.gather(*(handles[n % 2].append(Append("log", None, b"%d" % n)) for n in range(40)))
+        await store.sync()
+        entries = await store.entries("log", 0, 99)
+        assert [entry.position for entry in entries] == [*range(1, 41)]
+        assert {int(entry.value) for entry in entries} == {*range(40)}
+
     async def test_a_sequence_sent_at_once_is_kept_in_order(self, store: Store) -> None:
         await asyncio.gather(*(store.append(Append("log", n, b"%d" % n, marks={"m": b"%d" % n})) for n in range(1, 51)))
         assert [entry.position for entry in await store.entries("log", 0, 100)] == list(range(1, 51))
@@ -329,6 +380,16 @@ class StoreConformance:
         handles = [store, await open_store()]
         results = await asyncio.gather(*(handles[n % 2].claim(f"{n // 10}", 100) for n in range(100)))
         assert [sum(results[start : start + 10]) for start in range(0, 100, 10)] == [1] * 10
+
+    async def test_a_name_claimed_again_does_not_keep_others_from_theirs(
+        self, store: Store, open_store: OpenStore
+    ) -> None:
+        other = await open_store()
+        assert await other.claim("spent", 2**33)
+        names = ["spent", *(f"{n}" for n in range(30)), "7"]
+        claimed = await asyncio.gather(*(store.claim(name, 2**33) for name in names))
+        assert claimed == [False, *[True] * 30, False]
+        assert not any(await asyncio.gather(*(other.claim(name, 2**33) for name in names)))
 
     async def test_only_what_expired_is_forgotten(self, store: Store) -> None:
         for expires_at in (99, 100, 101):

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,11 +160,12 @@ async def node(
     log: structlog.typing.FilteringBoundLogger | None = None,
     monotonic: Callable[[], float] = boottime,
     current: bool = True,
+    dial: Callable[[], Awaitable[Client]] | None = None,
 ) -> AsyncIterator[KvStore]:
-    """A store on `server`, current unless that is not waited for."""
+    """A store on `server`, current unless that is not waited for; `dial` connects to it in the test's own way."""
     store = await KvStore.open(
         replica,
-        server.dial,
+        dial or server.dial,
         node=name or server.name,
         replicas=replicas,
         log=log or quiet(),

@@ -10,10 +10,13 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import structlog
+from nats.aio.client import Client
 
 from tests.store.kv_servers import WAIT, Server, jetstream, node, running
 from unibus.errors import NoQuorum, StorageUnavailable
 from unibus.store.kv import KvStore
+from unibus.store.kv_bucket import NO_QUORUM
 from unibus.store.port import Append, Entry, PositionTaken
 
 pytestmark = pytest.mark.slow
@@ -52,13 +55,16 @@ async def keep_appending(store: KvStore, mark: str, enough: asyncio.Event) -> li
     acknowledged: list[bytes] = []
     while not enough.is_set():
         value = f"{mark} {len(acknowledged)}".encode()
+        since: int | None = None
         async with asyncio.timeout(2 * WAIT):
             while True:
                 try:
                     last = await store.last("log")
-                    if last is not None and await holds(store, value):
+                    length = last.position if last else 0
+                    since = length if since is None else since
+                    if value in [entry.value for entry in await store.entries("log", since, length)]:
                         break  # it was unknown whether it had been done
-                    await store.append(Append("log", last.position + 1 if last else 1, value))
+                    await store.append(Append("log", length + 1, value))
                     break
                 except PositionTaken:
                     pass
@@ -66,12 +72,6 @@ async def keep_appending(store: KvStore, mark: str, enough: asyncio.Event) -> li
                     await asyncio.sleep(0.02)
         acknowledged.append(value)
     return acknowledged
-
-
-async def holds(store: KvStore, value: bytes) -> bool:
-    last = await store.last("log")
-    assert last is not None
-    return value in [entry.value for entry in await store.entries("log", last.position - 50, 100)]
 
 
 async def test_appends_racing_through_three_nodes_fill_each_place_once(stores: list[KvStore]) -> None:
@@ -92,7 +92,7 @@ async def test_a_claim_raced_through_three_nodes_has_one_winner(stores: list[KvS
         assert sum(claimed) == 1
 
 
-def note(told: list[tuple[str, int]], log: str, position: int) -> None:
+def note(told: list[tuple[str, int]], log: str, position: int, _value: bytes) -> None:
     told.append((log, position))
 
 
@@ -136,7 +136,7 @@ async def test_nothing_acknowledged_is_lost_with_the_leader(
     more = asyncio.Event()
     after = await survivor.last("log")
     assert after is not None
-    survivor.heard(lambda _log, position: more.set() if position > after.position + 20 else None)
+    survivor.heard(lambda _log, position, _value: more.set() if position > after.position + 20 else None)
     async with asyncio.timeout(WAIT):
         await more.wait()
     if fault == signal.SIGKILL:
@@ -187,6 +187,58 @@ async def test_without_a_majority_nothing_is_answered_and_quickly(
             await store.wait_current()
         await store.sync()
         assert (await store.entries("log", 0, 1)) == [Entry(1, b"v")]
+
+
+async def test_a_node_alone_tries_again_without_hurry_and_says_why_once(servers: list[Server], tmp_path: Path) -> None:
+    said: list[str] = []
+    dialled: list[float] = []
+
+    def note(_logger: object, _level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        said.append(event["reason"])
+        raise structlog.DropEvent
+
+    async def dial() -> Client:
+        dialled.append(time.monotonic())
+        return await servers[0].dial()
+
+    log = structlog.wrap_logger(structlog.PrintLogger(), [note], wrapper_class=structlog.make_filtering_bound_logger(0))
+    try:
+        for server in servers[1:]:
+            server.send(signal.SIGKILL)
+        async with node(servers[0], tmp_path / "replica", uuid4().hex, dial=dial, log=log, current=False):
+            await asyncio.sleep(6)
+    finally:
+        for server in servers[1:]:
+            server.start()
+        await jetstream(servers[0], "INFO")
+    assert said.count(NO_QUORUM) == 1
+    assert 2 < len(dialled) < 15
+
+
+async def test_a_leader_that_nobody_answers_is_given_little_that_it_may_have_to_undo(
+    servers: list[Server], bucket: str, stores: list[KvStore]
+) -> None:
+    """nats-server undoes what it noted down alone entry by entry, up to 2 s for each."""
+    alone = await leader(servers, bucket)
+    before = (await jetstream(alone, f"STREAM.INFO.KV_{bucket}"))["state"]["last_seq"]
+    others = [server for server in servers if server is not alone]
+    store = stores[servers.index(alone)]
+    try:
+        for server in others:
+            server.send(signal.SIGSTOP)
+        asked = []
+        for number in range(200):
+            asked.append(asyncio.create_task(store.claim(f"alone {number}", 2**40)))
+            await asyncio.sleep(0.005)
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    finally:
+        for server in others:
+            server.send(signal.SIGCONT)
+    assert {type(outcome) for outcome in outcomes} == {StorageUnavailable, NoQuorum}
+    async with asyncio.timeout(WAIT):
+        await asyncio.gather(*(each.wait_current() for each in stores))
+    written = (await jetstream(alone, f"STREAM.INFO.KV_{bucket}"))["state"]["last_seq"] - before
+    assert written < 60  # the others were told that nothing was done, and nothing was
 
 
 async def test_replicas_are_raised_in_place_under_load(servers: list[Server], bucket: str, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ async def test_a_restart_goes_on_or_builds_the_copy_anew(
         await other.append(Append("log 000", 2, b"meanwhile"))
     heard: list[tuple[str, int]] = []
     async with node(server, replica, bucket, log=log.logger, current=False) as store:
-        store.heard(lambda log, position: heard.append((log, position)))
+        store.heard(lambda log, position, _: heard.append((log, position)))
         async with asyncio.timeout(WAIT):
             await store.wait_current()
         assert await store.counts("") == (600, 601)

@@ -46,7 +46,16 @@ async def test_kill_9_loses_nothing_acknowledged_and_leaves_no_half(tmp_path: Pa
         store = await SqliteStore.open(path)
         try:
             marks = dict(await store.marks("", "", 100))
-            for log in await store.logs("", "", 100):
+            trail = [entry.value.decode() for entry in await store.entries("trail", 0, 100_000)]
+            # Each line was written in the step that it tells of: a kill leaves neither without the other.
+            assert sorted(trail) == sorted(
+                [
+                    f"{log} {entry.position}"
+                    for log in await store.logs("log", "", 100)
+                    for entry in await store.entries(log, 0, 100_000)
+                ]
+            )
+            for log in await store.logs("log", "", 100):
                 entries = await store.entries(log, 0, 100_000)
                 values = [b"%d" % position for position in range(1, len(entries) + 1)]
                 assert len(entries) >= acknowledged[log]

@@ -86,8 +86,8 @@ class AgainstModel(RuleBasedStateMachine):
     @rule(log=NAMES, name=NAMES, after=st.integers(-1, 4), limit=st.integers(0, 4))
     def read(self, log: str, name: str, after: int, limit: int) -> None:
         changes = self.log_entries.get(log, [])
-        entries = [Entry(change.position, change.value) for change in changes]
-        attached = [Entry(c.position, c.attachments[name]) for c in changes if name in c.attachments]
+        entries = [Entry(number, change.value) for number, change in enumerate(changes, 1)]
+        attached = [Entry(n, c.attachments[name]) for n, c in enumerate(changes, 1) if name in c.attachments]
         assert self.runner.run(self.store.last(log)) == (entries[-1] if entries else None)
         expected = [entry for entry in entries if entry.position > after][:limit]
         assert self.runner.run(self.store.entries(log, after, limit)) == expected

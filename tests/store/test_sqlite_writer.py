@@ -146,12 +146,35 @@ def test_durable_means_synced_before_the_answer(journal_mode: str, synchronous: 
 
 def test_of_a_batch_each_append_is_judged_for_itself() -> None:
     adds = [Add("log", b"log", position, b"%d" % n, {}, {b"m": b"%d" % n}) for n, position in enumerate([4, 6, 5, 5])]
-    rows = plan(adds, {b"log": 3})
+    rows = plan([[add] for add in adds], {b"log": 3})
     outcomes = [answer.length if isinstance(answer, PositionTaken) else "written" for answer in rows.answers]
     assert outcomes == ["written", 4, "written", 5]
     assert rows.entries == [(b"log", 4, b"0"), (b"log", 5, b"2")]
     assert rows.logs == []
     assert rows.marks == {b"m": b"2"}
+
+
+def test_entries_of_one_append_are_added_all_or_none() -> None:
+    def add(log: str, position: int | None) -> Add:
+        return Add(log, log.encode(), position, b"v", {}, {log.encode(): b"m"})
+
+    groups = [
+        [add("a", 1), add("tail", None)],
+        [add("tail", None), add("b", 2)],  # its second is refused, so the first must leave no trace
+        [add("tail", None), add("a", 2), add("a", 3), add("tail", None)],
+        [add("a", 4), add("a", 4)],
+        [add("a", 4)],
+    ]
+    rows = plan(groups, {b"tail": 7})
+    outcomes = [answer if isinstance(answer, int) else str(answer) for answer in rows.answers]
+    assert outcomes == [2, "b has 0 entries", 4, "a has 3 entries", 1]
+    assert [(log, position) for log, position, _ in rows.entries] == [
+        *((b"a", 1), (b"tail", 8)),
+        *((b"tail", 9), (b"a", 2), (b"a", 3), (b"tail", 10)),
+        (b"a", 4),
+    ]
+    assert rows.logs == [(b"a",)]
+    assert set(rows.marks) == {b"a", b"tail"}
 
 
 def test_of_claims_to_one_name_the_first_has_it() -> None:

@@ -27,15 +27,22 @@ from unibus.client.health import fetch_health
 from unibus.client.trust import make_context
 from unibus.cluster.local import LocalNode, authority, data_dir, environment, prepare
 from unibus.errors import UnibusError
+from unibus.model.subjects import STREAM
 
 WAIT = 40.0  # seconds in which a cluster recovers from anything
 _LOOK = 0.05
 Health = Mapping[str, Any]
+LEADERS: Mapping[str, Callable[[Health], object]] = {
+    "records": lambda told: told["store"].get("leader"),
+    "messages": lambda told: (told["cluster"]["streams"].get(STREAM) or {}).get("leader"),
+    "cluster": lambda told: told["cluster"]["leader"],
+}
+"""Each part of a cluster has a leader of its own, often on different nodes."""
 
 
 class ClusterNode:
     """One node, running or not. `before` is a command that its daemon is started through, such as one that enters a
-    network namespace; `variables` are what its daemon is told beside the usual."""
+    network namespace; `variables` are what its daemon is told beside the usual; `lives` are all its daemons so far."""
 
     def __init__(self, base: Path, nodes: Sequence[LocalNode], place: LocalNode) -> None:
         self.name, self.url, self.place = place.name, place.url, place
@@ -43,6 +50,7 @@ class ClusterNode:
         self.variables: dict[str, str] = {**environment(base, nodes, place), "UNIBUS_RATE_PER_USER": "0"}
         self.before: tuple[str, ...] = ()
         self.daemon: Daemon | None = None
+        self.lives: list[Daemon] = []
         self._tls = make_context(authority(base))
 
     async def spawn(self, *flags: str) -> Daemon:
@@ -56,6 +64,7 @@ class ClusterNode:
             env=own | self.variables,
         )
         self.daemon = Daemon(process, self.data_dir)
+        self.lives.append(self.daemon)
         return self.daemon
 
     async def start(self) -> None:
@@ -163,13 +172,13 @@ class Cluster:
         nodes = [self[name] for name in names] if names else None
         return await self.until(lambda told: told["status"] == "ok", nodes, within)
 
-    async def leader(self) -> ClusterNode:
-        """The node that leads the records, as the first to know says."""
+    async def leader(self, of: str = "records") -> ClusterNode:
+        """The node that leads the records, or what else `LEADERS` names, as the first to know says."""
         async with asyncio.timeout(WAIT):
             while True:
                 for node in self.nodes:
                     with contextlib.suppress(UnibusError):
-                        found = (await node.health())["store"].get("leader")
+                        found = LEADERS[of](await node.health())
                         if isinstance(found, str):
                             return self[found]
                 await asyncio.sleep(_LOOK)

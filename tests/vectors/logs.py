@@ -73,7 +73,7 @@ def room_case(room: RoomStory, refused: Sequence[Refusal]) -> Json:
         "records": good_cases(room.records),
         "roles": dict(sorted(room.state.roles.items())),
         "epoch": room.state.epoch.number,
-        "holders": sorted(room.state.epoch.holders),
+        "holders": sorted(room.state.holders()),
         "refused": bad_cases(refused),
     }
 

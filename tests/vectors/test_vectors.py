@@ -9,7 +9,7 @@ import pytest
 from tests.vectors.blobs import plain
 from tests.vectors.generate import HERE, vectors
 from unibus.crypto import nkeys
-from unibus.crypto.blobs import Opener, seal_chunks, sealed_size
+from unibus.crypto.blobs import CHUNK, Opener, seal_chunks, sealed_size
 from unibus.crypto.encoding import b64u, unb64u
 from unibus.crypto.frames import MESSAGES, Content, open_frame, read_envelope, seal_frame
 from unibus.crypto.heads import Head
@@ -129,7 +129,7 @@ def test_rooms_and_refused_room_records(name: str, room: Case) -> None:
     records = [read_record(case["record"].encode()) for case in room["records"]]
     state = reduce_room(users.bus or "", room["room"], records, users)
     assert (state.history, state.roles) == (room["history"], room["roles"])
-    assert (state.epoch.number, sorted(state.epoch.holders)) == (room["epoch"], room["holders"])
+    assert (state.epoch.number, sorted(state.holders())) == (room["epoch"], room["holders"])
     assert [record.head.hash for record in records] == [case["head"]["hash"] for case in room["records"]]
     for case in room["refused"]:
         with pytest.raises(UnibusError) as caught:
@@ -198,6 +198,12 @@ def test_refused_frames(case: Case) -> None:
         open_frame(frame, read_envelope(frame), key, epoch(case))
 
 
+def opened_blob(key: bytes, sealed: bytes) -> bytes:
+    opener, into = Opener(key), memoryview(bytearray(len(sealed) + CHUNK))
+    size = opener.update(sealed, into)
+    return bytes(into[: size + opener.finish(into[size:])])
+
+
 @cases("blobs.json", "blobs")
 def test_blobs(case: Case) -> None:
     key, data = bytes.fromhex(load("blobs.json", "key_hex")), plain(case["size"])
@@ -205,26 +211,21 @@ def test_blobs(case: Case) -> None:
     assert len(sealed) == case["sealed_size"] == sealed_size(case["size"])
     assert b64u(sha256(sealed).digest()) == case["id"]
     assert (sealed[:32].hex(), sealed[-32:].hex()) == (case["begins_hex"], case["ends_hex"])
-    opener = Opener(key)
-    assert opener.update(sealed) + opener.finish() == data
+    assert opened_blob(key, sealed) == data
 
 
 @cases("blobs.json", "refused")
 def test_refused_blobs(case: Case) -> None:
-    opener = Opener(bytes.fromhex(load("blobs.json", "key_hex")))
     with refused(case["error"]):
-        opener.update(bytes.fromhex(case["sealed_hex"]))
-        opener.finish()
+        opened_blob(bytes.fromhex(load("blobs.json", "key_hex")), bytes.fromhex(case["sealed_hex"]))
 
 
 def test_a_blob_cut_at_a_chunk_is_refused() -> None:
     case, key = load("blobs.json", "cut_at_a_chunk"), bytes.fromhex(load("blobs.json", "key_hex"))
     sealed = seal_chunks(key, plain(65_536), 0, ends=False)
     assert b64u(sha256(sealed).digest()) == case["sealed_sha256"]
-    opener = Opener(key)
-    opener.update(sealed)
     with refused(case["error"]):
-        opener.finish()
+        opened_blob(key, sealed)
 
 
 def test_a_manifest_opens_for_its_blob_only() -> None:

@@ -1,7 +1,8 @@
 """The auth callout at work: nats-server asks who may connect, the policy decides, this answers.
 
-Every request that can be answered is answered, by a refusal if anything at all goes wrong. Answers only for its own
-server and without a queue group, because a peer that lags behind could let a removed member in.
+Every request that can be answered in time is answered, by a refusal if anything at all goes wrong. Answers only for its
+own server and without a queue group, because a peer that lags behind could let a removed member in. However many ask at
+once, the daemon's other work goes on in between.
 """
 
 import asyncio
@@ -15,15 +16,17 @@ from structlog.typing import FilteringBoundLogger
 from unibus.bus import callout_core as core
 from unibus.bus.config import AUTH_TIMEOUT, LOGIN
 from unibus.bus.keys import BusKeys
+from unibus.bus.line import Line
 from unibus.bus.links import Links
 from unibus.bus.options import BusAuth
 from unibus.bus.permissions import EVERYTHING, Permissions, permissions
 from unibus.bus.registry import Registry
 from unibus.bus.workers import Workers
-from unibus.errors import InvalidInput, LimitReached, NotAUser, RateLimited, UnibusError
+from unibus.errors import Forbidden, InvalidInput, LimitReached, NotAUser, RateLimited, UnibusError
 from unibus.model.rates import Rates, address_key
 from unibus.services.audit import ACTOR
 from unibus.services.ports import BusPolicy, Decided
+from unibus.tasks import end_tasks
 
 MOST_AT_ONCE = 512
 MOST_OF_ONE = 1000
@@ -32,6 +35,8 @@ LOGINS, LOGINS_AT_ONCE = 50, 500
 """A second from one address: after a restart a thousand clients behind one come back within ten seconds."""
 _ADDRESSES = 10_000
 _DECIDE_WITHIN = AUTH_TIMEOUT * 0.75
+_SLICE = 0.005
+"""Seconds for which requests are read before everything else has its turn."""
 
 
 class Callout:
@@ -39,7 +44,8 @@ class Callout:
 
     With `lease`, in seconds, nobody stays longer than one and a half of that without being decided on again. In a
     cluster the account for callouts is `shared` with the other servers. Users that are `withheld` wait outside,
-    and those that are `kept_out` for what they did. `monotonic` gives seconds and never goes back.
+    and those that are `kept_out` for a while, or `shut_out`, for what they did. `monotonic` gives seconds and never
+    goes back.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class Callout:
         shared: bool = False,
         withheld: Callable[[str], bool] = lambda _user: False,
         kept_out: Callable[[str], bool] = lambda _user: False,
+        shut_out: Callable[[str], bool] = lambda _user: False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._links = links
@@ -75,20 +82,45 @@ class Callout:
         self._own_curve = links.curve if shared else None
         self._withheld = withheld
         self._kept_out = kept_out
+        self._shut_out = shut_out
         self._monotonic = monotonic
         self._logins = Rates(LOGINS, LOGINS_AT_ONCE, _ADDRESSES)
         self._workers = Workers("auth callout", MOST_AT_ONCE, log)
+        self._line: Line[Msg] = Line()
+        self._more = asyncio.Event()
+        self._reading: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begin to answer; nobody but the daemon gets in before."""
+        self._reading = asyncio.create_task(self._read(), name="auth callout line")
         await self._links.auth.subscribe(core.SUBJECT, cb=self._asked)
         await self._links.auth.flush()
 
     async def close(self) -> None:
         """Stop deciding; what is undecided stays unanswered and so outside."""
+        await end_tasks(self._reading)
         await self._workers.close()
 
     async def _asked(self, message: Msg) -> None:
+        self._line.join(message, self._monotonic())
+        self._more.set()
+
+    async def _read(self) -> None:
+        while True:
+            await self._more.wait()
+            until = self._monotonic() + _SLICE
+            while (now := self._monotonic()) <= until:
+                message = self._line.next(now)
+                if message is None:
+                    self._more.clear()
+                    break
+                try:
+                    await self._take(message)
+                except Exception as error:  # noqa: BLE001 - one that cannot be read must not keep all others outside
+                    self._log.error("a callout request could not be read", exc_info=error)
+            await asyncio.sleep(0)
+
+    async def _take(self, message: Msg) -> None:
         now = int(self._clock())
         reply_to = (message.headers or {}).get(core.XKEY_HEADER, "")
         if self._own_curve is not None and reply_to != self._own_curve:
@@ -139,6 +171,8 @@ class Callout:
         self._check_rate(attempt)
         user = core.prove(attempt)
         ACTOR.set(user)
+        if self._shut_out(user):
+            raise Forbidden("a message of this identity has stopped the bus: ask an admin")
         if self._kept_out(user):
             raise RateLimited("this identity has sent too much: it is let in again in some seconds")
         if self._registry.known(attempt.cid) is None and self._registry.held_by(user) >= MOST_OF_ONE:

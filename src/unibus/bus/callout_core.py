@@ -6,6 +6,7 @@ proven before its signature over the server's nonce was verified: nats-server le
 
 import base64
 import binascii
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -27,6 +28,8 @@ XKEY_HEADER = "Nats-Server-Xkey"
 ROOMS_PREFIX = "rooms="
 _SEALED = b"xkv1"
 _AUDIENCE = "nats-authorization-request"
+_ONE_TIME = re.compile(r"U[A-Z2-7]{55}")
+"""A user's public nkey by its look: the server has just made it up, signed it, and never uses it again."""
 
 
 class _Client(BaseModel):
@@ -93,7 +96,8 @@ def read_request(body: bytes, reply_to: str, keys: BusKeys, server: str, now: in
         raise InvalidInput("the request lacks what a callout request has") from error
     if request.server_id.id != server:
         raise InvalidInput("the request names another server")
-    decode_public(request.user_nkey)
+    if not _ONE_TIME.fullmatch(request.user_nkey):
+        raise InvalidInput("the request names no key for the connection")
     client, connect = request.client_info, request.connect_opts
     return Attempt(
         server=server,

@@ -13,7 +13,7 @@ from pathlib import Path
 from structlog.typing import FilteringBoundLogger
 
 from unibus.bus import launch
-from unibus.bus.disk import failed_write
+from unibus.bus.disk import HALTED, failed_write
 from unibus.errors import BusUnavailable
 
 _LINE = re.compile(r"\[\d+\] (?:.*? )?\[(DBG|TRC|INF|WRN|ERR|FTL)\] (.*)")
@@ -24,12 +24,14 @@ _POLL = 0.01
 class Child:
     """A running nats-server. `trouble` is what it said it cannot live with, `failed_write` why it stores no more.
 
-    `name_taken` is whether another server that calls itself the same has come to its routes.
+    `halted` is done when that is what a member has done to a stream. `name_taken` is whether another server that calls
+    itself the same has come to its routes.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, log: FilteringBoundLogger) -> None:
         self._process = process
         self._log = log
+        self.halted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.trouble = ""
         self.failed_write = ""
         self.name_taken = False
@@ -124,6 +126,8 @@ class Child:
         if level == "FTL" and (known or not self.trouble):
             self.trouble = text[:500]
         self.failed_write = self.failed_write or failed_write(text)
+        if self.failed_write == HALTED and not self.halted.done():
+            self.halted.set_result(None)
         self.name_taken = self.name_taken or text.endswith("Router connection closed: Duplicate Server Name")
         # What a client did wrong is an ERR line too, so nothing of the server's is more than a warning here.
         (self._log.warning if level in {"WRN", "ERR", "FTL"} else self._log.debug)("nats-server", line=text)

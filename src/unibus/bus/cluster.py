@@ -12,8 +12,14 @@ from unibus.model import subjects
 
 ROUTE_USER = "unibus"
 """What servers call themselves to each other; the secret is what tells."""
+REPLICAS = (1, 3, 5)
+"""On how many nodes something can be kept: an even number outlives no more than the odd one below it."""
 TIMEOUT = 5
 """Seconds that a peer has for the handshake, and again to show the secret: a machine that starts may be busy."""
+PING_EVERY, PINGS = "5s", 3
+"""A route that gives no answer for 15 to 20 s is closed. With nats-server's own 60 to 90 s, a dead one stands in the
+way of the new one long after a partition, and a node without power is taken for alive. A node that hangs for 10 s, or
+answers behind what queues up on a slow link, is not cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,8 @@ class Cluster:
             "host": self.host,
             "port": self.port or -1,
             "no_advertise": True,
+            "ping_interval": PING_EVERY,
+            "ping_max": PINGS,
             "authorization": {"user": ROUTE_USER, "password": self.secret, "timeout": TIMEOUT},
             "routes": [f"nats-route://{login}@{_place(host, port)}" for host, port in self.peers],
         }
@@ -67,6 +75,14 @@ def own_control(node: str | None) -> str:
     """
     asked = subjects.control("*", subjects.DELIVER)
     return asked if node is None else f"ctl.{node}.{asked.removeprefix('ctl.')}"
+
+
+def door(node: str | None) -> str:
+    """The subjects in CORE on which the daemon of `node` hears what operators' tools ask of JetStream.
+
+    As with `own_control`, each server writes its own name into what is asked at it. None: there is one daemon.
+    """
+    return f"ops.{node or 'alone'}.>"
 
 
 def _place(host: str, port: int) -> str:

@@ -23,6 +23,8 @@ from unibus.tasks import end_tasks
 
 RECORDS = "KV_unibus"
 """The stream behind the records' bucket, which the store makes."""
+BLOBS = "OBJ_unibus-blobs"
+"""The stream behind the blobs' bucket, which the store makes with the first of them."""
 EVERY = 1.0
 """Seconds between two looks."""
 _ANSWER_WITHIN = 2.0
@@ -31,7 +33,7 @@ _ANSWER_WITHIN = 2.0
 class ClusterWatch:
     """`reason` is why the cluster does not serve now, empty if it does; `view` is what `/healthz` shows of it.
 
-    `ended` hears of the deliveries that were ended.
+    `peers` are the names of the other servers that are there. `ended` hears of the deliveries that were ended.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class ClusterWatch:
         self._sweeping: asyncio.Task[None] | None = None
         self.reason = "waiting for the cluster"
         self.view: dict[str, object] = {}
+        self.peers: tuple[str, ...] = ()
 
     async def look(self, posture: Posture) -> None:
         """Look once, and do what can be done now. Raises BusUnavailable when our own server does not answer."""
@@ -74,6 +77,7 @@ class ClusterWatch:
             reason = f"waiting for the cluster: {error.message}"
         self._note(reason)
         self.view = cluster_view.shown(routes, peers, streams)
+        self.peers = tuple(peer.name for peer in peers)
         alive = frozenset((posture.server, *(peer.server for peer in peers)))
         if not self.reason and alive != self._swept and (self._sweeping is None or self._sweeping.done()):
             self._sweeping = asyncio.create_task(self._sweep(alive, routes.leader), name="deliveries sweep")
@@ -92,7 +96,7 @@ class ClusterWatch:
             await stream.ensure(self._links, self._options.max_payload, self._cluster.replicas)
             self._made = True
         found = {}
-        for name in (STREAM, RECORDS):
+        for name in (STREAM, RECORDS, BLOBS):
             info = await self._links.jetstream(f"STREAM.INFO.{name}", within=_ANSWER_WITHIN)
             if info is not None:
                 found[name] = cluster_view.read_copies(info)

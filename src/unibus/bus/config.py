@@ -6,8 +6,9 @@ logins must appear as public nkeys only; the one secret in it is what opens a cl
 """
 
 import json
+from collections.abc import Sequence
 
-from unibus.bus.cluster import own_control
+from unibus.bus.cluster import door, own_control
 from unibus.bus.keys import BusKeys
 from unibus.bus.options import BusOptions
 from unibus.bus.tls import HANDSHAKE_FIRST
@@ -15,6 +16,11 @@ from unibus.model import subjects
 
 MEMBERS = "BUS"
 """The account that members are let into."""
+OPERATORS = "OPS"
+"""The account of operators, which is there if there are any."""
+LOOK = ("$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.STREAM.INFO.*")
+CHANGE = ("$JS.API.STREAM.UPDATE.*", "$JS.API.STREAM.LEADER.STEPDOWN.*")
+"""What operators may ask of what their tools take for JetStream; it is `bus.door` that hears it."""
 LOGIN = "member"
 """What nats-server calls everybody who was let into BUS.
 
@@ -46,14 +52,18 @@ SHARED = (
 """What of CORE the members reach: kinds and subjects of exports, and of the imports that mirror them."""
 
 
-def access(keys: BusKeys, node: str | None = None) -> dict[str, object]:
+def access(keys: BusKeys, node: str | None = None, operators: Sequence[str] = ()) -> dict[str, object]:
     """Who may connect, and what is where; on the server called `node` of a cluster, None outside of one.
 
     Members live in BUS, JetStream in CORE: a reply subject is never checked against permissions, so a member beside
-    JetStream could make the server speak for it. BUS reaches only the subjects that CORE exports.
+    JetStream could make the server speak for it. BUS reaches only the subjects that CORE exports. `operators` (public
+    nkeys) are in OPS for the same reason, and reach the daemon where they mean JetStream.
     """
     inside = {subjects.control("*", subjects.DELIVER): own_control(node)}
     shared = [(kind, subject, inside.get(subject, subject)) for kind, subject in SHARED]
+    exports: list[dict[str, object]] = [{kind: exported, "accounts": [MEMBERS]} for kind, _, exported in shared]
+    if operators:
+        exports.append({"service": door(node), "accounts": [OPERATORS]})
     return {
         "system_account": "SYS",
         "accounts": {
@@ -62,7 +72,7 @@ def access(keys: BusKeys, node: str | None = None) -> dict[str, object]:
             "CORE": {
                 "jetstream": "enabled",
                 "users": [{"nkey": keys.core.public}],
-                "exports": [{kind: exported, "accounts": [MEMBERS]} for kind, _, exported in shared],
+                "exports": exports,
             },
             MEMBERS: {
                 "users": [{"user": LOGIN, "password": _NO_PASSWORD}],
@@ -71,16 +81,26 @@ def access(keys: BusKeys, node: str | None = None) -> dict[str, object]:
                     for kind, subject, exported in shared
                 ],
             },
+            **({OPERATORS: _operators(operators, door(node))} if operators else {}),
         },
         "authorization": {
             "timeout": AUTH_TIMEOUT,
             "auth_callout": {
                 "issuer": keys.issuer.public,
                 "account": "AUTH",
-                "auth_users": [keys.auth.public, keys.core.public, keys.system.public],
+                "auth_users": [keys.auth.public, keys.core.public, keys.system.public, *operators],
                 "xkey": keys.curve_public,
             },
         },
+    }
+
+
+def _operators(users: Sequence[str], subject: str) -> dict[str, object]:
+    allowed = {"publish": [*LOOK, *CHANGE], "subscribe": ["_INBOX.>"]}
+    return {
+        "users": [{"nkey": user, "permissions": allowed} for user in users],
+        # Shared, so that the daemon is told who asks.
+        "imports": [{"service": {"account": "CORE", "subject": subject}, "to": "$JS.API.>", "share": True}],
     }
 
 
@@ -118,7 +138,7 @@ def render(options: BusOptions, keys: BusKeys, port: int, ws_port: int, max_stor
                 "max_buffered_msgs": MAX_WAITING,
                 "max_buffered_size": MAX_WAITING_BYTES,
             },
-            **access(keys, options.node if options.cluster else None),
+            **access(keys, options.node if options.cluster else None, options.operators),
         },
         indent=1,
         ensure_ascii=False,

@@ -7,14 +7,12 @@ import json
 
 import nats.errors
 
-from unibus.bus.cluster_watch import RECORDS
+from unibus.bus.cluster_watch import BLOBS, RECORDS
 from unibus.bus.links import SERVER_TIMEOUT, Links
 from unibus.crypto.encoding import dump_json
 from unibus.errors import BusUnavailable, RuleBroken
 from unibus.model.subjects import STREAM
 
-BLOBS = "OBJ_unibus-blobs"
-"""The stream behind the blobs' bucket, which the store makes with the first of them."""
 _NO_MEMBER = 10044
 
 

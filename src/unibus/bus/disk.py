@@ -9,6 +9,8 @@ from pathlib import Path
 
 SPACE = 16 * 2**20
 """Bytes below which the disk is as good as full: some of the largest frames, and what is written about them."""
+HALTED = "a member's message has stopped it by a header"
+"""The failure that `mending` ends. Nothing is wrong with the disk then."""
 # At the beginning of a line, where no client chooses words.
 _FAILED = re.compile(r"(?:Filestore \[[^\]]*\]|JetStream stream '[^']*') [Cc]ritical write error: (.*)")
 
@@ -16,7 +18,10 @@ _FAILED = re.compile(r"(?:Filestore \[[^\]]*\]|JetStream stream '[^']*') [Cc]rit
 def failed_write(line: str) -> str:
     """Why the store takes no more, if a line of nats-server's log says that; else empty."""
     found = _FAILED.match(line)
-    return found[1].rpartition(": ")[2] if found else ""
+    if found is None:
+        return ""
+    # What follows in this one was chosen by a member, and is shown to nobody.
+    return HALTED if found[1].startswith("last msgid mismatch: ") else found[1].rpartition(": ")[2]
 
 
 def shortage(directory: Path) -> str:

@@ -7,15 +7,22 @@ from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
-from unibus.bus import binary, config, disk
+from unibus.bus import binary, config, disk, mending
 from unibus.bus.child import Child
 from unibus.bus.keys import BusKeys
 from unibus.bus.links import Links
 from unibus.bus.options import BusOptions
 from unibus.bus.room_on_disk import measured_limit
 from unibus.bus.server import Reached
+from unibus.bus.shut_out import ShutOut
 from unibus.bus.tls import comes_to_show
 from unibus.errors import BusUnavailable, StartRefused
+
+_HALTED = f"the stream of messages stands still: {disk.HALTED}"
+_OTHERS_HEAR = 0.5
+"""Seconds in which the other replicas stop at the same message, so that all are mended at once."""
+_MOST_IN_VAIN = 3
+"""Lives that are begun anew one after the other although nothing was found to mend."""
 
 
 class Embedded:
@@ -31,6 +38,8 @@ class Embedded:
         self._binary = Path()
         self._child: Child | None = None
         self._digest: asyncio.Task[str] | None = None
+        self._halted, self._in_vain = False, 0
+        self.shut_out = ShutOut()
         self.port, self.ws_port = options.port, options.ws_port
 
     async def prepare(self) -> None:
@@ -47,6 +56,8 @@ class Embedded:
         """Start the process. Raises BusUnavailable, StartRefused for a program that is no longer the right one."""
         await binary.check(self._binary)
         options = self._options
+        if self._halted:
+            await self._mend()
         path = options.run_dir / "nats-server.conf"
         try:
             for stale in options.run_dir.glob("*.ports"):
@@ -61,6 +72,9 @@ class Embedded:
         self._digest = asyncio.create_task(binary.digest(self._binary, path, options.descriptors), name="configuration")
         self._child = await Child.start(self._binary, path, self._log, options.descriptors)
         self._child.ended.add_done_callback(lambda ended: None if ended.cancelled() else over(ended.result()))
+        later = asyncio.get_running_loop().call_later
+        if self._in_vain < _MOST_IN_VAIN:  # after that the records are served at least
+            self._child.halted.add_done_callback(lambda _: later(_OTHERS_HEAR, over, _HALTED))
 
     def name_taken(self) -> bool:
         """Whether it has met another of its name."""
@@ -100,8 +114,8 @@ class Embedded:
 
     def stuck(self) -> bool:
         """After a write that failed, once the disk has space."""
-        failed = self._child is not None and self._child.failed_write
-        return bool(failed) and not disk.shortage(self._options.store_dir)
+        failed = self._child.failed_write if self._child is not None else ""
+        return failed not in {"", disk.HALTED} and not disk.shortage(self._options.store_dir)
 
     async def drain(self) -> bool:
         """Its lame duck mode, in which it also hands over what it leads in a cluster, and stores nothing more."""
@@ -118,10 +132,22 @@ class Embedded:
         """End it, politely for `grace` seconds; it is gone when this returns."""
         if self._child is not None:
             await self._child.stop(grace)
+            self._halted = self._child.failed_write == disk.HALTED
             self._child = None
         if self._digest is not None:  # not cancelled: it ends soon, and not before the process that it asks has
             await asyncio.gather(self._digest, return_exceptions=True)
             self._digest = None
+
+    async def _mend(self) -> None:
+        """Let the store go on. Who had stopped it comes in no more, for as long as this daemon runs."""
+        mended = await asyncio.to_thread(mending.mend, self._options.store_dir)
+        self._halted = False
+        self._in_vain = 0 if mended.users else self._in_vain + 1
+        self.shut_out.find(mended.users)
+        for user in sorted(mended.users):
+            self._log.error("a member had stopped the messages and is shut out: revoke them", user=user)
+        if mended.strange:
+            self._log.error("files of nats-server are not understood and stay as they are", files=mended.strange)
 
 
 def _write_private(path: Path, text: str) -> None:

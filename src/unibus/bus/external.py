@@ -18,6 +18,7 @@ from unibus.bus.links import Links
 from unibus.bus.options import BusOptions, External
 from unibus.bus.probing import Probe
 from unibus.bus.server import Reached
+from unibus.bus.shut_out import ShutOut
 from unibus.errors import BusUnavailable, StartRefused
 from unibus.tasks import end_tasks
 
@@ -47,6 +48,7 @@ class ExternalServer:
         self._watch: asyncio.Task[None] | None = None
         self.lease: int | None = external.lease
         self.port, self.ws_port = external.port, 0
+        self.shut_out = ShutOut()  # whose message stopped it stands in files that are not ours
 
     async def prepare(self) -> None:
         """Read the authorities of its certificate. Raises StartRefused."""

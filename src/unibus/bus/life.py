@@ -21,6 +21,7 @@ from unibus.bus.callout import Callout
 from unibus.bus.cluster import Seat
 from unibus.bus.cluster_watch import ClusterWatch
 from unibus.bus.deliveries import Deliveries
+from unibus.bus.door import Door
 from unibus.bus.keys import BusKeys
 from unibus.bus.links import Links, dial_core
 from unibus.bus.listening import watch_subscriptions
@@ -30,12 +31,14 @@ from unibus.bus.pace import Pace
 from unibus.bus.pacing import sent_by, watch_pace
 from unibus.bus.posture import Posture, read_posture
 from unibus.bus.registry import Registry
+from unibus.bus.reserve import Reserve
 from unibus.bus.retention import Retention
 from unibus.bus.server import Reached, Server
+from unibus.bus.shut_out import share
 from unibus.bus.standing import watch_standing
 from unibus.bus.tap import tap
 from unibus.errors import BusUnavailable, StartRefused
-from unibus.services.ports import BusPolicy, Decided, StreamState, Undelivered
+from unibus.services.ports import BusPolicy, Decided, Scaled, StreamState, Undelivered
 from unibus.tasks import end_tasks
 
 READY_WITHIN = 120.0
@@ -64,6 +67,7 @@ class Surroundings:
     log: FilteringBoundLogger
     decided: Decided
     undelivered: Undelivered
+    scaled: Scaled
     monotonic: Callable[[], float]
     current: Callable[[], str | None]
     cut_off: Callable[[str], None]
@@ -88,6 +92,7 @@ class Life:
         self.posture: Posture | None = None
         self._digest: str | None = None
         self.cluster: ClusterWatch | None = None
+        self.reserve: Reserve | None = None
         self._checking = asyncio.Lock()  # JetStream does not answer while the server takes its configuration in again
         self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -246,6 +251,11 @@ class Life:
             )
             self._closing.push_async_callback(self.cluster.close)
         await self.deliveries.start()
+        if options.records:
+            self.reserve = Reserve(links, self._name, lambda: self.cluster.peers if self.cluster else (), around.log)
+            self._run(self.reserve.run(), "room for records")
+        if options.operators:
+            await Door(links, seat.node if seat else None, around.scaled, around.log).open()
         if options.mode is BusAuth.WARN:
             await tap(links, around.policy, around.log)
             watching = watch_subscriptions(links, self.posture.server, self.registry, around.policy, around.log)
@@ -258,6 +268,8 @@ class Life:
                 "pace",
             )
             self._run(watch_standing(links, server, registry, around.current, monotonic, around.log), "standing")
+            if options.cluster is not None:
+                self._run(share(links, self._server.shut_out, self.cut, monotonic, around.log), "shut out")
         callout = Callout(
             links,
             around.keys,
@@ -273,6 +285,7 @@ class Life:
             shared=options.cluster is not None,
             withheld=self.deliveries.lingers,
             kept_out=lambda user: self._pace.kept_out(user, monotonic()),
+            shut_out=lambda user: self._server.shut_out.holds(user, monotonic()),
             monotonic=monotonic,
         )
         self._closing.push_async_callback(callout.close)

@@ -65,7 +65,9 @@ async def watch_pace(
     while True:
         await asyncio.sleep(LOOK_EVERY)
         try:
-            found, looked = await _active(links, server, account, looked - _LATE)
+            found: list[_Connection] = []
+            if registry:  # else nobody is connected, and asking each second would be most of what an idle node does
+                found, looked = await _active(links, server, account, looked - _LATE)
             now = clock()
             for one in found:
                 if user := registry.user_of(one.cid):  # one that is gone was counted when it went

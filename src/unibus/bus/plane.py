@@ -22,14 +22,16 @@ from unibus.bus.keys import BusKeys
 from unibus.bus.life import Life, Surroundings
 from unibus.bus.mark import Marker
 from unibus.bus.options import BusOptions
+from unibus.bus.reserve import TAKEN
 from unibus.bus.server import Server
 from unibus.crypto.encoding import dump_json
 from unibus.errors import BusUnavailable, StartRefused
 from unibus.model import subjects
-from unibus.services.ports import BusPolicy, Decided, StreamState, Undelivered
+from unibus.services.ports import BusPolicy, Decided, Scaled, StreamState, Undelivered
 from unibus.tasks import end_tasks
 
 OTHER_CONFIGURATION = "nats-server runs with another configuration than the daemon made: restart the daemon"
+STOPPED_BY_A_MEMBER = "a member had stopped the messages and is shut out of the bus: the log names them; revoke them"
 GIVE_UP_AFTER = 5
 """Tries after which a server that must not be run ends the daemon. One that is just being replaced is there by then."""
 _LIFE_ENDS_WITHIN = 60.0  # seconds, generously: its members leave first, then its process
@@ -49,6 +51,7 @@ class BusPlane:
         jitter: Callable[[], float] = chance.random,
         decided: Decided = lambda _user, _host, _error: None,
         undelivered: Undelivered = lambda _user, _room, _error: None,
+        scaled: Scaled | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         current: Callable[[], str | None] = lambda: None,
         cut_off: Callable[[str], None] = lambda _user: None,
@@ -58,6 +61,7 @@ class BusPlane:
         self._log = log
         self._decided = decided
         self._undelivered = undelivered
+        self._scaled = scaled or _unheard
         self._monotonic = monotonic
         self._current = current
         self._cut_off = cut_off
@@ -93,6 +97,7 @@ class BusPlane:
             log=self._log,
             decided=self._decided,
             undelivered=self._undelivered,
+            scaled=self._scaled,
             monotonic=self._monotonic,
             current=self._current,
             cut_off=self._cut_off,
@@ -145,8 +150,11 @@ class BusPlane:
             "reasons": [
                 *([] if configured or posture is None else [OTHER_CONFIGURATION]),
                 *([short] if (short := self._server.shortage()) else []),
+                *([TAKEN] if self.closed else []),
+                *([STOPPED_BY_A_MEMBER] if self._server.shut_out.anybody(self._monotonic()) else []),
             ],
             "auth": self._options.mode.value if configured else "unknown",
+            "operator": bool(self._options.operators),
             "restarts": self._restarts,
             "version": posture.version if posture else None,
             "listen": posture.listen if posture else None,
@@ -167,6 +175,11 @@ class BusPlane:
     def _shown(self, words: str | None) -> str | None:
         """`words` for anybody who asks: without where on the machine it is."""
         return words.replace(str(self._options.data_dir), "the data directory") if words else None
+
+    @property
+    def closed(self) -> bool:
+        """Whether messages and blobs have taken all room but what is kept for records."""
+        return self._life is not None and self._life.reserve is not None and self._life.reserve.closed
 
     async def core_dial(self) -> Client:
         """A new connection to this node's server in the account of JetStream, for the caller to close.
@@ -239,6 +252,7 @@ class BusPlane:
         """Cut `user` off; none of its connections and deliveries is alive when this returns."""
         if self._life is not None:
             await self._life.cut(user)
+        self._server.shut_out.forget(user)  # revoked: nothing more need keep them out
 
     async def _begin(self, around: Surroundings) -> Life:
         self._life = life = Life(around)
@@ -281,3 +295,7 @@ class BusPlane:
             if not keeper.cancelled() and (error := keeper.exception()) is not None:
                 self._reason = "the bus itself failed: restart the daemon"
                 self.failed.set_exception(error)
+
+
+async def _unheard(_operator: str, _host: str, _stream: str, _replicas: int) -> None:
+    """Nobody wants to hear of it."""

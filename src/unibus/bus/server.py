@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from unibus.bus.links import Links
+from unibus.bus.shut_out import ShutOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,14 @@ class Server(Protocol):
 
     `kind` is what `/healthz` calls it. `lease` is how many seconds a connection may last before it is decided on anew,
     None without end. `port` and `ws_port` are where members connect, the same in every life; 0 before the first.
+    `shut_out` are users whose messages had made it store nothing more.
     """
 
     kind: str
     lease: int | None
     port: int
     ws_port: int
+    shut_out: ShutOut
 
     async def prepare(self) -> None:
         """Look once at what every life needs. Raises StartRefused."""

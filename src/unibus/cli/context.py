@@ -1,7 +1,5 @@
 """What every command shares: the address, the identity, the form of the output, one way to run what is asynchronous."""
 
-import asyncio
-import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -94,6 +92,9 @@ def _first_contact(bus: str) -> None:
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` to its end."""
+    import asyncio  # half of the time of `--help`, which runs nothing
+    import logging
+
     # nats-py upgrades a connection to TLS in a way that asyncio remarks on when it ends, to nobody's use.
     logging.getLogger("asyncio").addFilter(lambda record: "eof_received" not in str(record.msg))
     return asyncio.run(work)

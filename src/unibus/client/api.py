@@ -222,6 +222,7 @@ class ControlApi:
         headers: Mapping[str, str] | None = None,
         *,
         patience: aiohttp.ClientTimeout | None = None,
+        named: memoryview | None = None,
     ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
         """One signed request to the node that serves now, tried once, and its answer as it comes; see `Exchange.ask`.
 
@@ -230,7 +231,8 @@ class ControlApi:
         node = self.nodes.current
         try:
             await self._meet(node)
-            async with self._exchange.ask(node, method, path, body, headers, patience=patience) as response:
+            asked = self._exchange.ask(node, method, path, body, headers, patience=patience, named=named)
+            async with asked as response:
                 yield response
         except UnibusError as error:
             if verdict(error) is not Verdict.FINAL:

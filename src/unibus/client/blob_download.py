@@ -9,7 +9,7 @@ import contextlib
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,12 +19,13 @@ from unibus.client.api import ControlApi
 from unibus.client.backoff import delays
 from unibus.client.blob_manifests import Blob
 from unibus.client.blob_upload import PATIENCE, Progress, blob_path
-from unibus.crypto.blobs import CHUNK, Opener, seal_chunks, sealed_size
+from unibus.crypto.blobs import CHUNK, SEALED_CHUNK, Opener, Sealer, sealed_size
 from unibus.crypto.encoding import b64u
 from unibus.errors import BlobInvalid, InvalidInput, UnibusError, Unreachable
+from unibus.writing import GATHER, OneAhead, start_writing
 
-GATHER = 2**20
-_READ = 128 * CHUNK
+_STEP = 4 * SEALED_CHUNK
+"""Bytes that a processor still has at hand when it opens what it has just hashed."""
 _STREAM_SECONDS = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=60.0)
 
 
@@ -37,40 +38,46 @@ class Download:
         self._hasher = sha256()
         self.size = sealed_size(blob.size)
         self.position = 0
-        self._written = 0
+        self._written = self._handed_on = 0
         self._opener = Opener(blob.key)
+        self._plain = memoryview(bytearray(_STEP + CHUNK))
 
     def take_up(self) -> None:
         """Go on after the whole chunks that an earlier attempt left: sealed again, they give the same bytes to hash."""
         there = os.fstat(self._descriptor).st_size
-        kept = min(there, max(0, self._blob.size - 1)) // CHUNK * CHUNK
-        os.ftruncate(self._descriptor, kept)
-        while self._written < kept:
-            plain = os.pread(self._descriptor, min(_READ, kept - self._written), self._written)
-            whole = plain[: len(plain) // CHUNK * CHUNK]
-            sealed = seal_chunks(self._blob.key, whole, self._written // CHUNK, ends=False)
-            self._hasher.update(sealed)
-            self._written += len(whole)
-            self.position += len(sealed)
-        self._opener = Opener(self._blob.key, kept // CHUNK)
+        kept = min(there, max(0, self._blob.size - 1)) // CHUNK
+        os.ftruncate(self._descriptor, kept * CHUNK)
+        sealer, sealed = Sealer(self._blob.key), memoryview(bytearray(SEALED_CHUNK))
+        for number in range(kept):
+            plain = os.pread(self._descriptor, CHUNK, number * CHUNK)
+            self._hasher.update(sealed[: sealer.seal(number, plain, sealed, last=False)])
+        self._written, self.position = kept * CHUNK, kept * SEALED_CHUNK
+        self._opener = Opener(self._blob.key, kept)
 
-    def add(self, data: bytes) -> None:
+    def add(self, pieces: Sequence[bytes]) -> None:
         """Take the next sealed bytes. Raises BlobInvalid, InvalidInput when the disk does not take them."""
-        self.position += len(data)
-        if self.position > self.size:
-            raise BlobInvalid("the server sends more than the blob: it was extended")
-        self._hasher.update(data)
-        self._write(self._opener.update(data))
+        for piece in pieces:
+            self.position += len(piece)
+            if self.position > self.size:
+                raise BlobInvalid("the server sends more than the blob: it was extended")
+            view = memoryview(piece)
+            for start in range(0, len(view), _STEP):
+                step = view[start : start + _STEP]
+                size = self._opener.update(step, self._plain)
+                self._hasher.update(step)
+                self._write(self._plain[:size])
+        if self._written >= self._handed_on + GATHER:
+            start_writing(self._descriptor, self._handed_on, self._written - self._handed_on)
+            self._handed_on = self._written
 
     def finish(self) -> None:
         """All has come. Raises BlobInvalid when it is not the blob."""
-        self._write(self._opener.finish())
+        self._write(self._plain[: self._opener.finish(self._plain)])
         if b64u(self._hasher.digest()) != self._blob.id or self._written != self._blob.size:
             raise BlobInvalid("what came is not the blob of that id, though it is sealed with its key")
         os.fsync(self._descriptor)
 
-    def _write(self, plain: bytes) -> None:
-        view = memoryview(plain)
+    def _write(self, view: memoryview) -> None:
         try:
             while view:
                 written = os.pwrite(self._descriptor, view, self._written)
@@ -142,20 +149,19 @@ async def _receive(api: ControlApi, room: str, blob: Blob, download: Download, p
 
 async def _stream(api: ControlApi, room: str, blob: Blob, download: Download, progress: Progress) -> None:
     start = download.position
+
+    async def add(pieces: list[bytes]) -> None:
+        await asyncio.to_thread(download.add, pieces)
+        progress(download.position, download.size)
+
     headers = {"Range": f"bytes={start}-", "If-Range": f'"{blob.id}"'}
     target = blob_path(room, blob.id)
     async with api.exchange("GET", target, headers=headers, patience=_STREAM_SECONDS) as response:
         shown = response.headers.get("Content-Range", "").partition("/")[0]
         if response.status != 206 or shown != f"bytes {start}-{download.size - 1}":
             raise BlobInvalid("the server sends another part of the blob than it was asked for")
-        gathered = bytearray()
-        async for data in response.content.iter_any():
-            gathered += data
-            if len(gathered) >= GATHER:
-                await asyncio.to_thread(download.add, bytes(gathered))
-                gathered.clear()
-                progress(download.position, download.size)
-        await asyncio.to_thread(download.add, bytes(gathered))
-        progress(download.position, download.size)
+        async with OneAhead(add) as adding:
+            async for data in response.content.iter_any():
+                await adding.take(data)
     if download.position < download.size:
         raise BlobInvalid("the blob is cut short: the server ended before its last chunk")

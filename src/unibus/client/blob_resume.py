@@ -1,11 +1,13 @@
-"""What an unfinished upload leaves behind so that storing the same file again goes on: its key and the blob's id.
+"""What an upload has to remember: its key, the name it goes by, and a hash for each part that may have left.
 
-As secret as the file itself: one small file (0600) an upload, in a directory of its own (0700). The key is written
-before anything is sent, and the id binds it to one content: with another content it must not be used.
+One key must never seal two contents. So a part is noted before it is sent, and only what has the noted hash is ever
+sent in its place. In a file, for who wants to go on in another process, it is as secret as what is stored: one small
+file (0600) an upload, in a directory of its own (0700), in which each part is on disk before it is sent.
 """
 
 import contextlib
 import os
+import re
 import secrets
 from hashlib import sha256
 from pathlib import Path
@@ -14,44 +16,73 @@ from unibus.crypto.blobs import KEY_BYTES
 from unibus.crypto.encoding import b64u, dump_json, load_json, transcript, unb64u
 from unibus.errors import InvalidInput, KeyCustody
 
+_DIGEST = re.compile(rb"[A-Za-z0-9_-]{43}\n")
 
-class Resume:
-    """The note about storing the file `source` in `room`. Raises KeyCustody when `directory` cannot be used."""
 
-    def __init__(self, directory: Path, room: str, source: Path) -> None:
-        self._directory = directory
-        named = transcript("unibus upload v1", room, os.fsencode(source.resolve()))
-        self._path = directory / f"{sha256(named).hexdigest()[:32]}.json"
-        self._key = b""
-        self._id: str | None = None
+class Notes:
+    """Of an upload that begins and ends in this process.
 
-    def key(self) -> bytes:
-        """The key of the upload before, or a new one."""
-        with contextlib.suppress(FileNotFoundError, InvalidInput):
-            match load_json(self._path.read_bytes()):
-                case {"key": str(key), "id": str(blob)}:
-                    self._key, self._id = unb64u(key, size=KEY_BYTES), blob
-        if not self._key:
-            self._key = secrets.token_bytes(KEY_BYTES)
-        return self._key
+    `name` is what the upload goes by; `parts` has, for each part from the first on, the SHA-256 of everything up to its
+    end.
+    """
 
-    def goes_on(self, blob: str) -> bool:
-        """Whether the key may seal the content that gives the id `blob`. A new key is bound to it here, for good."""
-        if self._id is None:
-            self._write(blob)
-        return self._id == blob
+    def __init__(self) -> None:
+        self.key = secrets.token_bytes(KEY_BYTES)
+        self.name = b64u(secrets.token_bytes(32))
+        self.parts: list[bytes] = []
+
+    def add(self, digest: bytes) -> None:
+        """Note the next part, before it is sent. Raises KeyCustody."""
+        self.parts.append(digest)
 
     def forget(self) -> None:
         """The upload is done, or its file is another now."""
-        self._path.unlink(missing_ok=True)
 
-    def _write(self, blob: str) -> None:
+
+class KeptNotes(Notes):
+    """Of storing the file `source` in `room`, kept in `directory`; those of an earlier attempt, if there are any."""
+
+    def __init__(self, directory: Path, room: str, source: Path) -> None:
+        super().__init__()
+        self._directory = directory
+        named = transcript("unibus upload v2", room, os.fsencode(source.resolve()))
+        self._path = directory / f"{sha256(named).hexdigest()[:32]}.upload"
+        self._kept = False
+        with contextlib.suppress(FileNotFoundError):
+            self._take_up(self._path.read_bytes())
+
+    def _take_up(self, noted: bytes) -> None:
+        head, _, rest = noted.partition(b"\n")
+        with contextlib.suppress(InvalidInput):
+            match load_json(head):
+                case {"key": str(key), "name": str(name)}:
+                    found = _DIGEST.findall(rest)
+                    if b"".join(found) == rest:
+                        self.key, self.name = unb64u(key, size=KEY_BYTES), name
+                        self.parts = [unb64u(digest.decode().strip()) for digest in found]
+                        self._kept = True
+
+    def add(self, digest: bytes) -> None:
+        """See `Notes.add`."""
         try:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            partial = self._path.with_suffix(f".{secrets.token_hex(4)}")
-            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-                file.write(dump_json({"id": blob, "key": b64u(self._key)}))
-            partial.rename(self._path)
+            if not self._kept:
+                self._begin()
+            with self._path.open("ab") as file:
+                file.write(b64u(digest).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
             raise KeyCustody(f"cannot keep what an upload needs to resume in {self._directory}: {error}") from error
-        self._id = blob
+        super().add(digest)
+
+    def _begin(self) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        partial = self._path.with_suffix(f".{secrets.token_hex(4)}")
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(dump_json({"key": b64u(self.key), "name": self.name}) + b"\n")
+        partial.rename(self._path)
+        self._kept = True
+
+    def forget(self) -> None:
+        """See `Notes.forget`."""
+        self._path.unlink(missing_ok=True)

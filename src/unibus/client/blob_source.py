@@ -1,8 +1,7 @@
 """What is to be stored as a blob, in sealed parts: from a file, or from a stream by way of a sealed temporary file.
 
-One key must never seal two contents. A file may change while it is read again, for the next part, another attempt or
-after a restart; so all parts are hashed before the first is sent, and each is compared with its hash when it is made
-anew. What differs never leaves this machine. Blocks: call it in a thread.
+Each part is read, sealed and hashed once, chunk by chunk, into memory that is there already. Blocks: call it in a
+thread.
 """
 
 import contextlib
@@ -10,19 +9,18 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from unibus.crypto.blobs import CHUNK, SEALED_CHUNK, seal_chunks, sealed_size
-from unibus.crypto.encoding import b64u
+from unibus.crypto.blobs import CHUNK, SEALED_CHUNK, Sealer, chunks, sealed_size
 from unibus.errors import InvalidInput
 from unibus.model.blobs import MAX_PART
 
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
 PART_CHUNKS = MAX_PART // SEALED_CHUNK
 PART = PART_CHUNKS * SEALED_CHUNK
-_PLAIN = PART_CHUNKS * CHUNK
 
 
 class Source(Protocol):
@@ -30,61 +28,45 @@ class Source(Protocol):
 
     size: int
 
-    def part(self, number: int) -> bytes:
-        """The sealed part, counted from 0. Raises InvalidInput when it cannot be had any more."""
+    def part(self, number: int, into: memoryview, hasher: "_Hash") -> int:
+        """Put the sealed part, counted from 0, to the beginning of `into`, and add it to the hash; how many bytes.
+
+        Raises InvalidInput when it cannot be had any more.
+        """
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What will be sent: the blob's id, its sealed size, and the SHA-256 of each part."""
-
-    id: str
-    size: int
-    digests: tuple[bytes, ...]
-
-
-def plan(source: Source) -> Plan:
-    """Read the whole source once."""
-    whole, digests = sha256(), []
-    for number in range(_parts(source.size)):
-        part = source.part(number)
-        whole.update(part)
-        digests.append(sha256(part).digest())
-    return Plan(b64u(whole.digest()), sealed_size(source.size), tuple(digests))
-
-
-def planned_part(source: Source, plan: Plan, number: int) -> bytes:
-    """A part that is what was planned. Raises InvalidInput when the source has changed since."""
-    part = source.part(number)
-    if sha256(part).digest() != plan.digests[number]:
-        raise _changed()
-    return part
-
-
-def _changed() -> InvalidInput:
+def changed() -> InvalidInput:
+    """What is said of a file that is not what it was."""
     return InvalidInput("the file changed while it was being stored: put it again when it is at rest")
 
 
-def _parts(size: int) -> int:
-    return max(1, -(-size // _PLAIN))
-
-
 class FileSource:
-    """A file, sealed as it is read."""
+    """A file, sealed as it is read. It has changed when its size or the time of its last change has."""
 
     def __init__(self, descriptor: int, key: bytes) -> None:
         self._descriptor = descriptor
-        self._key = key
-        self.size = os.fstat(descriptor).st_size
+        self._sealer = Sealer(key)
+        self._state = self._look()
+        self.size = self._state[0]
+        self._plain = memoryview(bytearray(CHUNK))
 
-    def part(self, number: int) -> bytes:
+    def part(self, number: int, into: memoryview, hasher: "_Hash") -> int:
         """See `Source.part`."""
-        start = number * _PLAIN
-        wanted = min(_PLAIN, self.size - start)
-        plain = _read(self._descriptor, wanted, start)
-        if len(plain) != wanted:
-            raise _changed()
-        return seal_chunks(self._key, plain, number * PART_CHUNKS, ends=start + wanted == self.size)
+        filled, last = 0, chunks(self.size) - 1
+        for chunk in range(number * PART_CHUNKS, min((number + 1) * PART_CHUNKS, last + 1)):
+            plain = self._plain[: self.size - chunk * CHUNK]
+            if _read(self._descriptor, plain, chunk * CHUNK) != len(plain):
+                raise changed()
+            sealed = into[filled : filled + self._sealer.seal(chunk, plain, into[filled:], last=chunk == last)]
+            hasher.update(sealed)
+            filled += len(sealed)
+        if self._look() != self._state:
+            raise changed()
+        return filled
+
+    def _look(self) -> tuple[int, int]:
+        facts = os.fstat(self._descriptor)
+        return facts.st_size, facts.st_mtime_ns
 
 
 class SpooledSource:
@@ -94,9 +76,13 @@ class SpooledSource:
         self._sealed = sealed
         self.size = size
 
-    def part(self, number: int) -> bytes:
+    def part(self, number: int, into: memoryview, hasher: "_Hash") -> int:
         """See `Source.part`."""
-        return _read(self._sealed.fileno(), PART, number * PART)
+        wanted = into[: min(PART, sealed_size(self.size) - number * PART)]
+        if _read(self._sealed.fileno(), wanted, number * PART) != len(wanted):
+            raise InvalidInput("the temporary file that holds the stream is cut short: put it again")
+        hasher.update(wanted)
+        return len(wanted)
 
 
 @contextlib.contextmanager
@@ -117,13 +103,14 @@ def file_source(path: Path, key: bytes) -> Iterator[FileSource]:
 @contextlib.contextmanager
 def spooled_source(stream: BinaryIO, key: bytes) -> Iterator[SpooledSource]:
     """All that `stream` gives until its end."""
+    sealer, into = Sealer(key), memoryview(bytearray(SEALED_CHUNK))
     with tempfile.TemporaryFile() as sealed:
         size = number = 0
         plain = _fill(stream)
         while True:
             following = _fill(stream)
-            sealed.write(seal_chunks(key, plain, number, ends=not following))
-            size, number = size + len(plain), number + PART_CHUNKS
+            sealed.write(into[: sealer.seal(number, plain, into, last=not following)])
+            size, number = size + len(plain), number + 1
             if not following:
                 break
             plain = following
@@ -132,14 +119,15 @@ def spooled_source(stream: BinaryIO, key: bytes) -> Iterator[SpooledSource]:
 
 
 def _fill(stream: BinaryIO) -> bytes:
-    gathered = bytearray()
-    while len(gathered) < _PLAIN and (block := stream.read(_PLAIN - len(gathered))):
+    gathered = stream.read(CHUNK)
+    while 0 < len(gathered) < CHUNK and (block := stream.read(CHUNK - len(gathered))):
         gathered += block
-    return bytes(gathered)
+    return gathered
 
 
-def _read(descriptor: int, size: int, start: int) -> bytes:
-    gathered = bytearray()
-    while len(gathered) < size and (block := os.pread(descriptor, size - len(gathered), start + len(gathered))):
-        gathered += block
-    return bytes(gathered)
+def _read(descriptor: int, into: memoryview, start: int) -> int:
+    """How many bytes from `start` on could be read into `into`: fewer than it takes only at the end."""
+    filled = 0
+    while filled < len(into) and (size := os.preadv(descriptor, [into[filled:]], start + filled)):
+        filled += size
+    return filled

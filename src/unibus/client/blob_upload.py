@@ -1,6 +1,6 @@
 """Sending a blob's parts, and going on after whatever cut it off: the daemon says where.
 
-Gives up only when nothing has moved for `PATIENCE` seconds. Never sends a part that differs from the plan.
+Gives up only when nothing has moved for `PATIENCE` seconds. What is sent where is for `client.blob_parts` to say.
 """
 
 import asyncio
@@ -11,7 +11,8 @@ from yarl import URL
 
 from unibus.client.api import ControlApi
 from unibus.client.backoff import delays
-from unibus.client.blob_source import PART, Plan, Source, planned_part
+from unibus.client.blob_parts import Part, Parts
+from unibus.client.blob_source import PART
 from unibus.errors import NotFound, UnibusError, Unreachable, UploadConflict
 from unibus.model.wire import BlobBegin, UploadView
 
@@ -32,19 +33,18 @@ def blob_path(room: str, blob: str, what: str = "") -> URL:
 
 
 class Sender:
-    """Sends the parts of one blob into one room."""
+    """Sends the parts of one blob into one room, as the upload `name`."""
 
-    def __init__(self, api: ControlApi, room: str, source: Source, plan: Plan, progress: Progress) -> None:
+    def __init__(self, api: ControlApi, room: str, name: str, parts: Parts, progress: Progress) -> None:
         self._api = api
-        self._path = blob_path(room, plan.id, "/upload")
-        self._source = source
-        self._plan = plan
+        self._path = blob_path(room, name, "/upload")
+        self._parts = parts
         self._progress = progress
 
-    async def send(self) -> None:
-        """Return when all parts are there, or the blob was already.
+    async def send(self) -> str:
+        """Return when all parts are there, with the blob's id, which is known then.
 
-        Raises what the daemon refuses it for, InvalidInput when the source changed, Unreachable.
+        Raises what the daemon refuses it for, InvalidInput when the source changed, KeyCustody, Unreachable.
         """
         loop = asyncio.get_running_loop()
         moved, reached, pauses = loop.time(), -1, delays()
@@ -61,41 +61,43 @@ class Sender:
                     raise
                 await asyncio.sleep(next(pauses))
             else:
-                return
+                return await asyncio.to_thread(self._parts.whole)
 
     async def _begin(self) -> int:
-        body = BlobBegin(size=self._plan.size).model_dump_json().encode()
+        body = BlobBegin(size=self._parts.size).model_dump_json().encode()
         view = await self._api.call(UploadView, "PUT", self._path, body)
-        if view.stored:
-            return self._plan.size
-        if view.offset % PART and view.offset != self._plan.size:
-            # Another client of this user has sent other parts: what is there cannot be compared with the plan.
+        ends = view.offset == self._parts.size
+        if (view.offset % PART and not ends) or view.offset > self._parts.noted * PART:
+            # Not where a part of ours ends: somebody else has sent it, with the key of this user.
             async with self._api.exchange("DELETE", self._path):
                 pass
             view = await self._api.call(UploadView, "PUT", self._path, body)
-        self._progress(view.offset, self._plan.size)
+        self._progress(view.offset, self._parts.size)
         return view.offset
 
     async def _send_from(self, offset: int) -> AsyncGenerator[int, None]:
         """Send part after part from `offset`, each made while the one before is on its way; where each ended."""
-        following = self._make(offset)
+        # New for each attempt: a connection that was cut may still hold what it has not sent.
+        buffers = [memoryview(bytearray(min(PART, self._parts.size))) for _ in range(2)]
+        following = self._make(offset, buffers)
         try:
-            while offset < self._plan.size:
-                part = await following
-                following = self._make(offset + len(part))
-                target = self._path % {"offset": str(offset)}
-                async with self._api.exchange("PATCH", target, part, _OCTETS, patience=PART_SECONDS):
-                    offset += len(part)
-                self._progress(offset, self._plan.size)
+            while (part := await following) is not None:
+                target = self._path % {"offset": str(offset), "through": part.through}
+                following = self._make(offset + len(part.sealed), buffers)
+                async with self._api.exchange(
+                    "PATCH", target, headers=_OCTETS, patience=PART_SECONDS, named=part.sealed
+                ):
+                    offset += len(part.sealed)
+                self._progress(offset, self._parts.size)
                 yield offset
         finally:
             # Waited for to its end: the source must not be closed while a thread reads it.
             await asyncio.gather(following, return_exceptions=True)
 
-    def _make(self, offset: int) -> "asyncio.Future[bytes]":
-        if offset >= self._plan.size:
-            following = asyncio.get_running_loop().create_future()
-            following.set_result(b"")
-            return following
-        making = asyncio.to_thread(planned_part, self._source, self._plan, offset // PART)
-        return asyncio.create_task(making, name="next part")
+    def _make(self, offset: int, buffers: list[memoryview]) -> "asyncio.Task[Part | None]":
+        number = offset // PART
+
+        def make() -> Part | None:
+            return self._parts.make(number, buffers[number % 2]) if offset < self._parts.size else None
+
+        return asyncio.create_task(asyncio.to_thread(make), name="next part")

@@ -6,7 +6,6 @@ the epoch that is current then, so that whoever was removed during a long upload
 
 import asyncio
 import contextlib
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -16,12 +15,12 @@ from yarl import URL
 
 from unibus.client.blob_download import fetch
 from unibus.client.blob_manifests import Blob, believe, manifest_epoch, open_manifest, seal_manifest
-from unibus.client.blob_resume import Resume
-from unibus.client.blob_source import Source, file_source, plan, spooled_source
+from unibus.client.blob_parts import Parts
+from unibus.client.blob_resume import KeptNotes, Notes
+from unibus.client.blob_source import Source, file_source, spooled_source
 from unibus.client.blob_upload import JSON, PART_SECONDS, Progress, Sender, blob_path
 from unibus.client.messages import Refusal
 from unibus.client.races import until_first
-from unibus.crypto.blobs import KEY_BYTES
 from unibus.crypto.encoding import b64u
 from unibus.errors import Forbidden, NotFound, UnibusError, Unreachable, Untrusted
 from unibus.model.blobs import BlobManifest, check_blob_id, check_blob_name
@@ -54,18 +53,20 @@ class RoomBlobs:
     ) -> str:
         """Store a file, or all that a stream gives; see `Room.put_blob`."""
         check_blob_name(name)
-        async with _opened(source, self._room.id, resume) as (opened, key, notes):
-            planned = await asyncio.to_thread(plan, opened)
-            if notes is not None and not notes.goes_on(planned.id):
+        notes = KeptNotes(resume, self._room.id, source) if resume and isinstance(source, Path) else Notes()
+        async with _opened(source, notes.key) as opened:
+            parts = Parts(opened, notes)
+            if not await asyncio.to_thread(parts.recall):
                 # The file has changed since: its key has sealed what was there before, and must seal nothing else.
                 notes.forget()
                 return await self.put(source, name, media_type=media_type, resume=resume, progress=progress)
-            await Sender(self._bus.api, self._room.id, opened, planned, progress).send()
-            manifest = BlobManifest(name=name, size=opened.size, key=b64u(key), media_type=media_type)
-            await self._complete(planned.id, manifest)
-            if notes is not None:
-                notes.forget()
-        return planned.id
+            blob = parts.id
+            if blob is None or not await self._stored(blob):
+                blob = await Sender(self._bus.api, self._room.id, notes.name, parts, progress).send()
+                manifest = BlobManifest(name=name, size=opened.size, key=b64u(notes.key), media_type=media_type)
+                await self._complete(notes.name, blob, manifest)
+            notes.forget()
+        return blob
 
     async def get(self, blob: str, path: Path, progress: Progress = silent) -> Blob:
         """Fetch a blob into a new file; see `Room.get_blob`."""
@@ -103,7 +104,15 @@ class RoomBlobs:
         """Delete a blob; see `Room.delete_blob`."""
         await self._bus.api.remove(blob_path(self._room.id, check_blob_id(blob)))
 
-    async def _complete(self, blob: str, manifest: BlobManifest) -> None:
+    async def _stored(self, blob: str) -> bool:
+        """Whether an upload that an earlier process noted to its end has become a blob."""
+        try:
+            await self._bus.api.call(BlobView, "GET", blob_path(self._room.id, blob, "/info"))
+        except NotFound:
+            return False
+        return True
+
+    async def _complete(self, upload: str, blob: str, manifest: BlobManifest) -> None:
         bus = self._bus
 
         async def attempt() -> None:
@@ -116,8 +125,8 @@ class RoomBlobs:
                 await self._room.rotate()
                 key = await bus.keyring.current(state)
             sealed = seal_manifest(blob, manifest, bus.identity.signing, key, state, bus.directory, time.time())
-            body = BlobComplete(manifest=b64u(sealed)).model_dump_json().encode()
-            target = blob_path(self._room.id, blob, "/upload")
+            body = BlobComplete(manifest=b64u(sealed), id=blob).model_dump_json().encode()
+            target = blob_path(self._room.id, upload, "/upload")
             try:
                 async with bus.api.exchange("POST", target, body, JSON, patience=PART_SECONDS):
                     return
@@ -144,19 +153,14 @@ class RoomBlobs:
 
 
 @contextlib.asynccontextmanager
-async def _opened(
-    source: Path | BinaryIO, room: str, resume: Path | None
-) -> AsyncIterator[tuple[Source, bytes, Resume | None]]:
-    if not isinstance(source, Path):
-        key = secrets.token_bytes(KEY_BYTES)
-        spooled = spooled_source(source, key)
-        opened = await asyncio.to_thread(spooled.__enter__)
-        try:
-            yield opened, key, None
-        finally:
-            await asyncio.to_thread(spooled.__exit__, None, None, None)
+async def _opened(source: Path | BinaryIO, key: bytes) -> AsyncIterator[Source]:
+    if isinstance(source, Path):
+        with file_source(source, key) as file:
+            yield file
         return
-    notes = None if resume is None else Resume(resume, room, source)
-    key = secrets.token_bytes(KEY_BYTES) if notes is None else notes.key()
-    with file_source(source, key) as file:
-        yield file, key, notes
+    spooled = spooled_source(source, key)
+    opened = await asyncio.to_thread(spooled.__enter__)
+    try:
+        yield opened
+    finally:
+        await asyncio.to_thread(spooled.__exit__, None, None, None)

@@ -12,11 +12,13 @@ import ssl
 from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 from nats.aio.client import Client as Nats
 from nats.aio.msg import Msg
-from nats.errors import ConnectionClosedError
+from nats.aio.subscription import Subscription
+from nats.errors import ConnectionClosedError, MaxPayloadError
 from nats.errors import Error as NatsError
 
 from unibus.client.trust import refused
@@ -30,6 +32,7 @@ from unibus.tasks import end_tasks
 CONNECT_SECONDS = 5
 CLOSE_SECONDS = 2
 PING_SECONDS = 3  # a peer that has gone without a word is noticed after three of these
+_STATUS = len(b"NATS/1.0")  # in a header block, where a status follows if one does
 _REFUSED = re.compile(r'permissions violation for [a-z]+ to "room\.([a-z2-7]{26})\.')
 
 T = TypeVar("T")
@@ -38,7 +41,11 @@ log = logging.getLogger("unibus.client")
 
 
 class Client(Nats):
-    """nats-py's client for one identity. Given a seed, nats-py signs whatever the server sends; here, only nonces."""
+    """nats-py's client for one identity. Given a seed, nats-py signs whatever the server sends; here, only nonces.
+
+    Frames do not take nats-py's way through queues and tasks of its own: each of these is one more turn of the event
+    loop, and together they cost more than the cryptography. `post` and `hear` are what is left of that way.
+    """
 
     def __init__(self, key: SigningKey) -> None:
         super().__init__()
@@ -52,6 +59,39 @@ class Client(Nats):
         except InvalidInput as error:
             raise Untrusted(error.message) from error
 
+    def post(self, subject: str, reply: str, headers: bytes, payload: bytes) -> None:
+        """Publish now: it is written before this returns, after all that waited to be written.
+
+        `headers` is a whole NATS header block. Raises ConnectionClosedError, MaxPayloadError.
+        """
+        if not self.is_connected or self._transport is None:
+            raise ConnectionClosedError
+        if len(payload) > self.max_payload:
+            raise MaxPayloadError
+        sizes = f"{len(headers)} {len(headers) + len(payload)}"
+        self._pending += (f"HPUB {subject} {reply} {sizes}\r\n".encode(), headers, payload, b"\r\n")
+        self._transport.writelines(self._pending)
+        self._pending, self._pending_data_size = [], 0
+
+    async def hear(self, subject: str, take: Callable[[Msg], None]) -> Subscription:
+        """Subscribe; `take` gets each message as soon as it is read, and must not take long.
+
+        Only status messages show their headers. Nothing is ever dropped.
+        """
+        return await self.subscribe(subject, cb=partial(_handed, take), pending_msgs_limit=-1, pending_bytes_limit=-1)
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        found = self._subs.get(sid)
+        handed = found._cb if found is not None else None  # noqa: SLF001 - nats-py shows it nowhere else
+        if not isinstance(handed, partial) or handed.func is not _handed:
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        shown = await self._process_headers(headers) if headers and headers[_STATUS : _STATUS + 1] == b" " else None
+        try:
+            handed.args[0](self._build_message(sid, subject, reply, data, shown))
+        except Exception as error:  # noqa: BLE001 - as nats-py does it: one bad message must not end the reading
+            await self._error_cb(error)
+
     async def end(self) -> None:
         """Close it, and let go of its socket however that goes."""
         # nats-py's close can wait for ever on a connection that is breaking at that moment, or is silent.
@@ -63,6 +103,10 @@ class Client(Nats):
             writer = getattr(self._transport, "_io_writer", None)
             if writer is not None:
                 writer.transport.abort()
+
+
+async def _handed(take: Callable[[Msg], None], msg: Msg) -> None:
+    take(msg)
 
 
 class Connection:

@@ -23,6 +23,8 @@ from unibus.errors import CertificateRefused, RateLimited, UnibusError, Unreacha
 from unibus.model.problem import from_problem
 
 ANSWER_LIMIT = 64 * 2**20
+_SLICE = 512 * 1024
+"""Bytes of a large body that are given to the connection at once, uncopied."""
 _SECONDS = re.compile(r"[0-9]{1,9}")
 
 
@@ -97,8 +99,11 @@ class Exchange:
         *,
         patience: aiohttp.ClientTimeout | None = None,
         signed: bool = True,
+        named: memoryview | None = None,
     ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
         """The answer of `node`, which takes no longer than `patience`.
+
+        `named` is a body whose hash is in `path`, and so under the signature already; it must not change meanwhile.
 
         Raises what a refusal stands for, and Unreachable when the connection fails, also while the answer is read.
         """
@@ -108,15 +113,23 @@ class Exchange:
             created, nonce = int(self._clock()), b64u(secrets.token_bytes(16))
             sent |= sign(self._key, method, str(url), body, bus=self.bus, created=created, nonce=nonce)
         limits = session.timeout if patience is None else patience
+        data: BytesIO | AsyncGenerator[memoryview, None] | None = BytesIO(body) if body else None
+        if named is not None:
+            data, sent["Content-Length"] = _slices(named), str(len(named))
         try:
             async with session.request(
-                method, url, data=BytesIO(body) if body else None, headers=sent, allow_redirects=False, timeout=limits
+                method, url, data=data, headers=sent, allow_redirects=False, timeout=limits
             ) as response:
                 if not 200 <= response.status < 300:
                     raise refusal(response, await read_whole(response))
                 yield response
         except (aiohttp.ClientError, OSError) as error:
             raise unreachable(node, error) from error
+
+
+async def _slices(body: memoryview) -> AsyncGenerator[memoryview, None]:
+    for start in range(0, len(body), _SLICE):
+        yield body[start : start + _SLICE]
 
 
 async def read_whole(response: aiohttp.ClientResponse) -> bytes:

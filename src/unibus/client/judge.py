@@ -156,6 +156,6 @@ class Judge:
             self._last_answer = any(
                 room.left_at(user, content.room_head.sequence, since=state.began)
                 or directory.revoked_at(user, content.directory_head.sequence)
-                for user in state.holders
+                for user in room.holders(epoch)
             )
         return self._last_answer

@@ -56,8 +56,7 @@ class Keyring:
         return self._keys.get((room.id, epoch))
 
     def _holds(self, room: Room, epoch: int) -> bool:
-        state = room.epochs.get(epoch)
-        return state is not None and self._identity.user in state.holders
+        return self._identity.user in room.holders(epoch)
 
     async def current(self, room: Room) -> bytes:
         """The key of the epoch that is current when this returns, also if another began meanwhile. Raises as `key`."""

@@ -37,6 +37,8 @@ PROBE_SECONDS = 2
 LEAVE_SECONDS = 6.0  # without an answer to anything, after which another node may do better
 GOING_SECONDS = 1.0  # within which the clients of a server that is about to end leave it, each at a time of its own
 
+_TOO_LATE = "authentication timeout"  # nats-server's word when nobody has said in time who may come in
+
 log = logging.getLogger("unibus.client")
 
 
@@ -109,6 +111,16 @@ class Link:
             async with self._changed:
                 if self._connection is current and self._failure is None:
                     await self._changed.wait()
+
+    def up(self, room: str) -> Connection | None:
+        """The connection of now, if it may write into `room`: what `connection` would give without waiting."""
+        current = self._connection
+        if current is None or self._failure is not None or current.gone.is_set():
+            return None
+        if not current.carries(room, write=True):
+            return None
+        self.carry(room)
+        return current
 
     def carry(self, room: str) -> None:
         """From the next connection on, open `room` too. The longest unused give way to new ones."""
@@ -213,6 +225,8 @@ class Link:
 
     async def _refusal(self, error: Exception) -> UnibusError | None:
         """Why a failed attempt was the last one, or None if another may succeed."""
+        if unheard(error):
+            return None
         try:
             if isinstance(error, UnibusError):
                 raise error
@@ -241,3 +255,12 @@ class Link:
         async with self._changed:
             self._failure = self._failure or reason
             self._changed.notify_all()
+
+
+def unheard(error: Exception) -> bool:
+    """Whether an attempt failed because the bus, or the node, has too much to do to look at who comes.
+
+    That says nothing about this identity, and to ask the control plane about it would be one more question from each of
+    very many who come back at one moment.
+    """
+    return isinstance(error, TimeoutError) or _TOO_LATE in str(error).lower()

@@ -7,6 +7,7 @@ waits for it; a refusal that will not change fails all.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Final, Literal
@@ -30,10 +31,12 @@ ACK_SECONDS = 3.0  # after which a frame is sent again
 UNREADY_CAP = 1.0  # the longest pause before it is, while the bus says that it cannot store now
 DEADLINE = 60.0  # after which it has failed; well below the bus's window for de-duplication
 FULL = 10023  # JetStream's err_code when all the room for messages is taken; waiting does not help then
+CLOSED = "maximum messages exceeded"  # … and what it says when messages have taken all but what is kept for records
 ABSENT_REASON = 10071  # … of a frame sent on the condition that never holds: it is not stored, and was not before
 BEING_STORED = 10158  # … when another copy of the frame is just on its way to the disks
+_STORED = re.compile(rb'\{"stream":"ROOMS", ?"seq":([1-9][0-9]{0,18})\}')  # as JetStream nearly always says it
 HIGH_WATER = 8 * 2**20  # bytes waiting, above which senders are held back
-NEVER = {"Nats-Expected-Last-Sequence": str(2**53)}
+NEVER = f"Nats-Expected-Last-Sequence: {2**53}\r\n"
 """A condition that never holds. Not one about ids: in a cluster, nats-server 2.15 stops the stream over a wrong one."""
 
 
@@ -159,7 +162,7 @@ class Outbox:
         while self.busy:
             if self._connection is None or self._connection.gone.is_set():
                 await self._prepare(False)  # no connection is made for a room that may not be written into
-            connection = await self._connected()
+            connection = self._link.up(self._room) or await self._connected()
             fresh = connection is not self._connection
             # What was announced while there was no connection was missed: a removal, a departure, a new key. And last,
             # so that nothing can change between asking for the current key and using it.
@@ -172,7 +175,7 @@ class Outbox:
                 if self._flights.overtaken:
                     await self._reseal()
                 for flight in self._flights.due():
-                    await self._publish(flight, connection)
+                    self._publish(flight, connection)
                 return
             if len(self._flights) >= IN_FLIGHT:
                 return
@@ -183,7 +186,9 @@ class Outbox:
             frame = seal(batch.messages, unsettled=self._flights.unsettled)
             flight = Flight(frame, batch, now + self._deadline, now)
             self._flights.add(flight)
-            await self._publish(flight, connection)
+            self._publish(flight, connection)
+            if not self._waiting.size:
+                return
 
     async def _reseal(self) -> None:
         self._abandon()
@@ -204,7 +209,7 @@ class Outbox:
 
     async def _begin(self, connection: Connection) -> None:
         if connection is not self._heard:  # the same one comes again when a frame was not acknowledged in time
-            await connection.nats.subscribe(f"{connection.inbox}.{self._room}.*.*", cb=self._acknowledged)
+            await connection.nats.hear(f"{connection.inbox}.{self._room}.*.*", self._acknowledged)
             self._heard = connection
         self._connection = connection
         if self._watch is not None:
@@ -216,18 +221,16 @@ class Outbox:
         await connection.gone.wait()
         self._wake.set()
 
-    async def _publish(self, flight: Flight, connection: Connection) -> None:
+    def _publish(self, flight: Flight, connection: Connection) -> None:
         flight.sent = self._loop.time()
         if self._check is None:
             self._check = self._loop.call_later(ACK_SECONDS, self._look)
-        headers = {"Nats-Msg-Id": flight.message_id}
-        if flight.state == "asked":
-            headers |= NEVER
-        await connection.nats.publish(
+        condition = NEVER if flight.state == "asked" else ""
+        connection.nats.post(
             self._subject,
+            f"{connection.inbox}.{self._room}.{flight.message_id}.{self._flights.round}",
+            f"NATS/1.0\r\nNats-Msg-Id: {flight.message_id}\r\n{condition}\r\n".encode(),
             flight.frame,
-            reply=f"{connection.inbox}.{self._room}.{flight.message_id}.{self._flights.round}",
-            headers=headers,
         )
 
     def _look(self) -> None:
@@ -252,7 +255,7 @@ class Outbox:
         self._doubt = True
         self._wake.set()
 
-    async def _acknowledged(self, msg: Msg) -> None:
+    def _acknowledged(self, msg: Msg) -> None:
         *_, message_id, in_round = msg.subject.split(".")
         flight = self._flights.find(message_id)
         if flight is None:
@@ -322,6 +325,9 @@ def read_ack(data: bytes, headers: dict[str, str] | None) -> int | UnibusError |
     """
     if headers and headers.get("Status"):
         return None  # no responders: the stream is not there yet, after a restart
+    stored = _STORED.fullmatch(data)
+    if stored is not None:
+        return int(stored[1])
     try:
         answer = load_json(data)
     except InvalidInput:
@@ -340,7 +346,7 @@ def _refused(text: str, code: int, reason: object) -> UnibusError | Literal[Answ
         return ABSENT
     if reason == BEING_STORED:
         return None
-    if reason == FULL:
+    if reason == FULL or text == CLOSED:
         return StorageUnavailable("the bus has no room for more messages: have an admin look at /healthz")
     # 429: more waits to be stored than the bus takes. From 500 on it is the server's own trouble. Both pass.
     return LimitReached(f"the bus refused the message: {text}") if code < 500 and code not in PASSING else None

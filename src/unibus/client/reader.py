@@ -12,12 +12,12 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
 
-from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from unibus.client.backoff import PASSING, delays
 from unibus.client.connection import Connection
 from unibus.client.delivery import SILENCE, DeliveryState, Frame, Reopen, Reply
+from unibus.client.inbox import Inbox
 from unibus.client.judge import Judge
 from unibus.client.keeping import Keeper
 from unibus.client.keyring import Keyring
@@ -75,13 +75,13 @@ class Reader:
         self._keeper = keeper
         self._judge = Judge()
         self._opener = Opener(replica, keyring, room, self._judge)
-        self._inbox: asyncio.Queue[Msg | None] = asyncio.Queue()
+        self._inbox = Inbox(SILENCE)
         self._ended: UnibusError | None = None
 
     def end(self, error: UnibusError) -> None:
         """Have `messages` raise `error` once what has arrived is handled."""
         self._ended = error
-        self._inbox.put_nowait(None)
+        self._inbox.put(None)
 
     async def messages(self, since: Position | None) -> AsyncGenerator[Message, None]:
         """All messages after `since`, or from now on if None; without end.
@@ -102,7 +102,7 @@ class Reader:
         pauses, behind, begun = delays(cap=REOPEN_CAP), 0, False
         while True:
             connection = await self._link.connection()
-            self._inbox = asyncio.Queue()
+            self._inbox = Inbox(SILENCE)
             if self._ended is not None:
                 raise self._ended
             try:
@@ -130,16 +130,8 @@ class Reader:
 
     @asynccontextmanager
     async def _delivery(self, connection: Connection, after: int | None) -> AsyncGenerator[DeliveryState, None]:
-        inbox = self._inbox
         token = b64u(secrets.token_bytes(16))
-
-        async def arrived(msg: Msg) -> None:
-            inbox.put_nowait(msg)
-
-        # Flow control bounds what is on its way; a limit here would drop frames.
-        subscription = await connection.nats.subscribe(
-            delivery(self._user, token), cb=arrived, pending_msgs_limit=-1, pending_bytes_limit=-1
-        )
+        subscription = await connection.nats.hear(delivery(self._user, token), self._inbox.put)
         try:
             request = dump_json({"room": self._room, "token": token, "after": after})
             start = read_opened(await connection.request(control(self._user, "deliver"), request, OPEN_SECONDS))
@@ -158,8 +150,7 @@ class Reader:
         gone = asyncio.create_task(_when_gone(connection, inbox), name="delivery watch")
         try:
             while True:
-                async with asyncio.timeout(SILENCE):
-                    msg = await inbox.get()
+                msg = await inbox.get()
                 if msg is None:
                     return
                 match state.step(msg.subject, msg.reply, msg.headers, msg.data):
@@ -171,6 +162,7 @@ class Reader:
                         return
         finally:
             gone.cancel()
+            inbox.close()
 
     async def _open(self, frame: Frame) -> list[Message]:
         for pause in delays():
@@ -229,9 +221,9 @@ class Reader:
         self._report(Refusal(self._room, frame.sequence, envelope.sender, error))
 
 
-async def _when_gone(connection: Connection, inbox: "asyncio.Queue[Msg | None]") -> None:
+async def _when_gone(connection: Connection, inbox: Inbox) -> None:
     await connection.gone.wait()
-    inbox.put_nowait(None)
+    inbox.put(None)
 
 
 def read_opened(answer: bytes) -> int:

@@ -10,16 +10,18 @@ The trust rules, all here:
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Awaitable
+from contextlib import aclosing
 
 from unibus.client.api import ControlApi
 from unibus.client.memory import Memory
-from unibus.crypto.encoding import unb64u
-from unibus.crypto.heads import Head
+from unibus.client.pages import read_pages
 from unibus.errors import HeadConflict, LogForked, LogInvalid, LogRolledBack, NotFound, UnibusError, Untrusted
 from unibus.model.directory import Directory
 from unibus.model.names import check_room_id
-from unibus.model.records import DIRECTORY, Record, read_record, room_log
+from unibus.model.records import DIRECTORY, Record, room_log
 from unibus.model.room import Room
+from unibus.model.wire import RecordsPage
 
 
 class Replica:
@@ -70,15 +72,18 @@ class Replica:
             self._api.nodes.leave(self._api.nodes.current)
 
     async def _sync(self, log: str, state: Directory | Room) -> None:
-        while True:
-            page = await self._api.records(log, state.head.sequence, self._known(log, state))
-            shown = Head(page.head.sequence, unb64u(page.head.hash, size=32))
-            for text in page.records:
-                await self._take(log, state, text.encode("ascii"))
-            if state.head.sequence >= shown.sequence:
-                break
-            if not page.records:
-                raise LogInvalid(f"the server names {shown.sequence} records of {log} and shows {state.head.sequence}")
+        known, shown = self._known(log, state), state.head
+
+        def fetch(after: int) -> Awaitable[RecordsPage]:
+            return self._api.records(log, after, known)
+
+        async with aclosing(read_pages(fetch, state.head.sequence)) as pages:
+            async for page in pages:
+                for record in page.records:
+                    await self._take(log, state, record)
+                shown = page.head
+        if state.head.sequence < shown.sequence:
+            raise LogInvalid(f"the server names {shown.sequence} records of {log} and shows {state.head.sequence}")
         if state.head_at(shown.sequence) not in {shown, None}:
             raise LogForked(f"the server names another head of {log} than its own records give")
         self._compare_with_memory(log, state)
@@ -87,9 +92,10 @@ class Replica:
         remembered = self._memory.heads.get(log)
         return max(state.head.sequence, remembered.sequence if remembered is not None else 0)
 
-    async def _take(self, log: str, state: Directory | Room, raw: bytes) -> None:
+    async def _take(self, log: str, state: Directory | Room, record: Record | UnibusError) -> None:
         try:
-            record = read_record(raw)
+            if isinstance(record, UnibusError):
+                raise record
             if isinstance(state, Directory):
                 if state.bus is None and record.head.hash != self.bus:
                     raise LogForked(f"the server's directory does not begin with the record that makes {self.bus}")

@@ -11,6 +11,7 @@ seal two different contents: `client.blobs` shows how it keeps that. Does no I/O
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.utils import Buffer
 
 from unibus.errors import BlobInvalid, InvalidInput, TooLarge
 
@@ -38,21 +39,36 @@ def _nonce(number: int, last: bool) -> bytes:
     return number.to_bytes(11, "big") + bytes([last])
 
 
+class Sealer:
+    """Seals a blob's chunks, one at a time, into memory that is there: new memory would cost more than the sealing."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = AESGCM(key)
+
+    def seal(self, number: int, plain: Buffer, into: memoryview, *, last: bool) -> int:
+        """Seal chunk `number` to the beginning of `into`; how many bytes it became.
+
+        Raises InvalidInput for bytes that cannot be that chunk, TooLarge beyond the budget.
+        """
+        size = len(plain)
+        if size > CHUNK or (size < CHUNK and not last):
+            raise InvalidInput("only a blob's last chunk may be short, and none is longer")
+        if number >= MAX_CHUNKS:
+            raise TooLarge("a blob has at most 2^32 chunks, 256 TiB: store it in pieces")
+        return self._cipher.encrypt_into(_nonce(number, last), plain, None, into[: size + TAG])
+
+
 def seal_chunks(key: bytes, plain: bytes, first: int, *, ends: bool) -> bytes:
     """`plain` in sealed chunks, numbered from `first`. All are full but the last of a blob, which `ends` says it holds.
 
-    Raises InvalidInput for bytes that cannot be those chunks, TooLarge beyond the budget.
+    Raises as `Sealer.seal`.
     """
-    count = max(1, -(-len(plain) // CHUNK)) if ends else len(plain) // CHUNK
-    if not ends and len(plain) % CHUNK:
-        raise InvalidInput("only a blob's last chunk may be short")
-    if first + count > MAX_CHUNKS:
-        raise TooLarge("a blob has at most 2^32 chunks, 256 TiB: store it in pieces")
-    cipher, view = AESGCM(key), memoryview(plain)
-    return b"".join(
-        cipher.encrypt(_nonce(first + n, ends and n == count - 1), view[n * CHUNK : (n + 1) * CHUNK], None)
-        for n in range(count)
-    )
+    count = max(1, -(-len(plain) // CHUNK)) if ends else -(-len(plain) // CHUNK)
+    sealer, view, sealed = Sealer(key), memoryview(plain), memoryview(bytearray(len(plain) + TAG * count))
+    for n in range(count):
+        piece = view[n * CHUNK : (n + 1) * CHUNK]
+        sealer.seal(first + n, piece, sealed[n * SEALED_CHUNK :], last=ends and n == count - 1)
+    return bytes(sealed)
 
 
 class Opener:
@@ -65,30 +81,47 @@ class Opener:
     def __init__(self, key: bytes, first: int = 0) -> None:
         self._cipher = AESGCM(key)
         self._number = first
-        self._rest = b""
+        self._rest = bytearray(SEALED_CHUNK)
+        self._kept = 0
 
-    def update(self, data: bytes) -> bytes:
-        """The plaintext of all chunks that cannot be the last. Raises BlobInvalid."""
-        self._rest += data
-        count = max(0, len(self._rest) - 1) // SEALED_CHUNK
-        ready, self._rest = memoryview(self._rest)[: count * SEALED_CHUNK], self._rest[count * SEALED_CHUNK :]
-        return b"".join(self._open(ready[n * SEALED_CHUNK : (n + 1) * SEALED_CHUNK], last=False) for n in range(count))
+    def update(self, data: Buffer, into: memoryview) -> int:
+        """Open all chunks that cannot be the last to the beginning of `into`; how many bytes they are.
 
-    def finish(self) -> bytes:
-        """The plaintext of the last chunk. Raises BlobInvalid."""
-        return self._open(self._rest, last=True)
+        `into` has room for `data` and one chunk more. Raises BlobInvalid.
+        """
+        view, size = memoryview(data), 0
+        while view:
+            # A chunk that came in one piece is opened where it lies; of others the pieces are put together first.
+            if not self._kept and len(view) > SEALED_CHUNK:
+                chunk, view = view[:SEALED_CHUNK], view[SEALED_CHUNK:]
+            elif self._kept == SEALED_CHUNK:
+                chunk, self._kept = memoryview(self._rest), 0
+            else:
+                piece = view[: SEALED_CHUNK - self._kept]
+                self._rest[self._kept : self._kept + len(piece)] = piece
+                self._kept, view = self._kept + len(piece), view[len(piece) :]
+                continue
+            size += self._open(chunk, into[size:], last=False)
+        return size
 
-    def _open(self, sealed: bytes | memoryview, *, last: bool) -> bytes:
-        plain = self._try(sealed, last=last)
-        if plain is None:
-            if self._try(sealed, last=not last) is None:
+    def finish(self, into: memoryview) -> int:
+        """Open the last chunk to the beginning of `into`; how many bytes it is. Raises BlobInvalid."""
+        return self._open(memoryview(self._rest)[: self._kept], into, last=True)
+
+    def _open(self, sealed: memoryview, into: memoryview, *, last: bool) -> int:
+        size = max(0, len(sealed) - TAG)
+        if not self._try(sealed, into[:size], last=last):
+            other = self._try(sealed, into[:size], last=not last)
+            into[:size] = bytes(size)  # what does not open leaves its bytes there all the same
+            if not other:
                 raise BlobInvalid(f"the blob was altered: its chunk {self._number} is not what was stored there")
             raise BlobInvalid("the blob is cut short" if last else "the blob goes on after its end: it was extended")
         self._number += 1
-        return plain
+        return size
 
-    def _try(self, sealed: bytes | memoryview, *, last: bool) -> bytes | None:
+    def _try(self, sealed: memoryview, into: memoryview, *, last: bool) -> bool:
         try:
-            return self._cipher.decrypt(_nonce(self._number, last), sealed, None)
+            self._cipher.decrypt_into(_nonce(self._number, last), sealed, None, into)
         except InvalidTag:
-            return None
+            return False
+        return True

@@ -26,8 +26,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from unibus.errors import InvalidInput
 
-EXPIRES_SOON = 7 * 86_400
-"""Seconds before its end at which a certificate should have been replaced."""
 _OWN_YEARS = timedelta(days=3650)
 _BOTH_ENDS = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
 

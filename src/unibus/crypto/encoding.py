@@ -4,17 +4,20 @@ Strict means one text for one value: padding, other alphabets and stray trailing
 can make two texts of one signed thing.
 """
 
-import base64
 import binascii
 import json
 import math
 
 from unibus.errors import InvalidInput
 
+# What the two alphabets of base64 do not share; the standard one's own characters become none at all.
+_TO_STANDARD = bytes.maketrans(b"-_+/=", b"+/   ")
+_TO_URL = bytes.maketrans(b"+/", b"-_")
+
 
 def b64u(data: bytes) -> str:
     """`data` as unpadded base64url text."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+    return binascii.b2a_base64(data, newline=False).translate(_TO_URL).rstrip(b"=").decode("ascii")
 
 
 def unb64u(text: str | bytes, *, size: int | None = None) -> bytes:
@@ -24,10 +27,11 @@ def unb64u(text: str | bytes, *, size: int | None = None) -> bytes:
     """
     try:
         raw = text.encode("ascii") if isinstance(text, str) else text
-        data = base64.b64decode(raw + b"=" * (-len(raw) % 4), altchars=b"-_", validate=True)
+        padded = raw.translate(_TO_STANDARD) + b"=" * (-len(raw) % 4)
+        data = binascii.a2b_base64(padded, strict_mode=True)
     except (UnicodeEncodeError, binascii.Error, ValueError) as error:
         raise InvalidInput("not base64url without padding") from error
-    if base64.urlsafe_b64encode(data).rstrip(b"=") != raw:
+    if binascii.b2a_base64(data, newline=False) != padded:
         raise InvalidInput("not canonical base64url without padding")
     if size is not None and len(data) != size:
         raise InvalidInput(f"expected {size} bytes, got {len(data)}")
@@ -43,7 +47,7 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def dump_json(value: object) -> bytes:
     """Compact JSON with sorted members, as UTF-8. Signed bytes are kept as they are, never made again."""
-    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def load_json(data: bytes | str) -> object:
@@ -51,9 +55,7 @@ def load_json(data: bytes | str) -> object:
     try:
         # Decoded here: json.loads would also take UTF-16, UTF-32 and encoded surrogates, which other readers refuse.
         text = data.decode("utf-8") if isinstance(data, bytes) else data
-        return json.loads(
-            text, object_pairs_hook=_no_duplicates, parse_constant=_refuse_constant, parse_float=_finite_float
-        )
+        return _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise InvalidInput("not valid JSON") from error
 
@@ -67,6 +69,12 @@ def _finite_float(text: str) -> float:
     if not math.isfinite(number):
         raise InvalidInput("a number is beyond what can be represented")
     return number
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), sort_keys=True, ensure_ascii=False, allow_nan=False)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_no_duplicates, parse_constant=_refuse_constant, parse_float=_finite_float
+)
 
 
 def transcript(label: str, *parts: bytes | str | int) -> bytes:

@@ -24,17 +24,16 @@ import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from typing import TYPE_CHECKING
 
 from unibus.crypto import nkeys
 from unibus.crypto.encoding import transcript
 from unibus.crypto.heads import Head
 from unibus.crypto.roomkey import EpochRef
 from unibus.errors import FrameInvalid, TooLarge
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 VERSION = 1
 MAX_FRAME = 1_000_000
@@ -113,7 +112,11 @@ def session_anew(session: bytes, counter: int) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _cipher(room_key: bytes, epoch: EpochRef, sender: str, session: bytes, purpose: str) -> AESGCM:
+def _cipher(room_key: bytes, epoch: EpochRef, sender: str, session: bytes, purpose: str) -> "AESGCM":
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
     info = epoch.bind(f"unibus {purpose} key v1", sender)
     return AESGCM(HKDF(SHA256(), length=32, salt=session, info=info).derive(room_key))
 
@@ -188,6 +191,8 @@ def open_frame(
     frame: bytes, envelope: Envelope, room_key: bytes, epoch: EpochRef, purpose: Purpose = MESSAGES
 ) -> Content:
     """Verify the signature, decrypt, take apart. `envelope` is of `read_envelope`. Raises FrameInvalid."""
+    from cryptography.exceptions import InvalidTag
+
     bound = verify_frame(frame, envelope, epoch, purpose)
     if envelope.unsettled > min(envelope.counter, MAX_UNSETTLED):
         raise FrameInvalid("a frame that leaves open more than was before it, or can have been on its way")

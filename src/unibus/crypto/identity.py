@@ -5,10 +5,6 @@ somebody's signing key with a sealing key of their own. Never writes the secret 
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
-
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from unibus.crypto import jws, nkeys, sealing
 from unibus.crypto.encoding import b64u, dump_json, load_json, unb64u
@@ -36,6 +32,9 @@ class Identity:
     @classmethod
     def from_secret(cls, secret: bytes) -> "Identity":
         """From 32 secret bytes: the Ed25519 seed; the sealing seed is HKDF-SHA256 (RFC 5869) of it."""
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
         derive = HKDF(SHA256(), length=32, salt=None, info=b"unibus sealing key v1")
         return cls(nkeys.SigningKey.from_seed(secret), sealing.SealingKey.from_seed(derive.derive(secret)))
 
@@ -63,7 +62,6 @@ class Identity:
         return jws.sign(self.signing, CARD_TYP, dump_json(payload)).decode("ascii")
 
 
-@lru_cache(maxsize=4096)
 def read_card(text: str) -> Card:
     """Verify a card. Raises InvalidInput when it is not whole, or not signed by the identity it names."""
     try:

@@ -6,6 +6,7 @@ reads these; this module exists because it verifies a record in little more than
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from unibus.crypto.encoding import b64u, dump_json, load_json, unb64u
 from unibus.crypto.nkeys import SigningKey, verify
@@ -41,15 +42,22 @@ def verify_compact(token: bytes, typ: str) -> Verified:
     if not dot or b"." in body:
         raise MalformedRecord("a compact JWS has three parts")
     try:
-        header = load_json(unb64u(head))
+        signer = _signer(head, typ)
         payload, signature = unb64u(body), unb64u(tail, size=64)
     except InvalidInput as error:
         raise MalformedRecord(f"not a compact JWS: {error}") from error
+    if not verify(signer, signed, signature):
+        raise MalformedRecord("the signature does not hold")
+    return Verified(signer, payload)
+
+
+@lru_cache(maxsize=4096)
+def _signer(head: bytes, typ: str) -> str:
+    """Whom the encoded header names: the same for all that somebody signs. Raises InvalidInput, MalformedRecord."""
+    header = load_json(unb64u(head))
     if not isinstance(header, dict) or set(header) != {"alg", "kid", "typ"}:
         raise MalformedRecord("the JWS header must have exactly alg, kid and typ")
     signer = header["kid"]
     if header["alg"] != "EdDSA" or header["typ"] != typ or not isinstance(signer, str):
         raise MalformedRecord(f"the JWS header must say alg EdDSA and typ {typ}")
-    if not verify(signer, signed, signature):
-        raise MalformedRecord("the signature does not hold")
-    return Verified(signer, payload)
+    return signer

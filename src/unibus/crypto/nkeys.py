@@ -1,8 +1,8 @@
 """NATS nkeys: Ed25519 keys written as base32 text with a role prefix and a checksum.
 
 Source: the NATS nkeys specification (prefix bytes and CRC-16/XMODEM, little endian). Holds no state, does no I/O.
-Signing is done by `cryptography`; verifying by libsodium (PyNaCl), which is the faster of the two and refuses
-small-order keys and non-canonical signatures.
+Signing and verifying are libsodium's (PyNaCl), which is the faster of our two libraries at both and refuses small-order
+keys and non-canonical signatures.
 """
 
 import base64
@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nacl.bindings import crypto_sign, crypto_sign_BYTES, crypto_sign_seed_keypair
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
@@ -90,17 +90,17 @@ class SigningKey:
     kind: str
     seed: bytes
     public: str
-    _key: Ed25519PrivateKey
+    _key: bytes
 
     @classmethod
     def from_seed(cls, seed: bytes, kind: str = "U") -> "SigningKey":
         """From 32 secret bytes."""
-        key = Ed25519PrivateKey.from_private_bytes(seed)
-        return cls(kind, seed, encode_public(kind, key.public_key().public_bytes_raw()), key)
+        public, key = crypto_sign_seed_keypair(seed)
+        return cls(kind, seed, encode_public(kind, public), key)
 
     def sign(self, message: bytes) -> bytes:
         """The 64-byte Ed25519 signature (RFC 8032) over `message`."""
-        return self._key.sign(message)
+        return crypto_sign(message, self._key)[:crypto_sign_BYTES]
 
     def sign_nonce(self, nonce: bytes) -> bytes:
         """The signature over the nonce that a nats-server sends to whoever connects.

@@ -9,9 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from unibus.crypto.encoding import transcript
 from unibus.crypto.identity import Identity
 from unibus.crypto.sealing import seal
@@ -54,11 +51,16 @@ def open_sealed(identity: Identity, sealed: bytes, epoch: EpochRef, committed: b
 
 def link(key: bytes, epoch: EpochRef, previous: bytes) -> bytes:
     """The previous epoch's key, encrypted so that whoever has `key` can read what came before."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     return AESGCM(_link_key(key, epoch)).encrypt(_ONCE, previous, None)
 
 
 def follow_link(key: bytes, epoch: EpochRef, linked: bytes, committed: bytes) -> bytes:
     """The key of the epoch before `epoch`, checked against its own commitment. Raises SealedKeyInvalid."""
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     before = EpochRef(epoch.bus, epoch.room, epoch.number - 1)
     try:
         previous = AESGCM(_link_key(key, epoch)).decrypt(_ONCE, linked, None)

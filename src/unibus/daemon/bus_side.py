@@ -34,6 +34,8 @@ def bus_options(options: Options, tls: BusTls | None, routes: BusTls | None) -> 
         external=_external(options),
         connections=options.nats_limits.connections,
         max_store=options.nats_limits.store,
+        operators=options.nats_operators,
+        records=options.store == "kv" and options.nats_url is None,
     )
 
 
@@ -86,6 +88,11 @@ class BusTrail:
             self._refused("bus.deliver", error, user, room, None)
         else:  # anybody may ask in anybody's name
             self._refused("bus.deliver", error, NOBODY, room, user[:64])
+
+    async def scaled(self, operator: str, host: str, stream: str, replicas: int) -> None:
+        """See `services.ports.Scaled`."""
+        ORIGIN.set(host)
+        await self._audit.done("bus.scale", actor=operator, target=stream, replicas=replicas)
 
     def cut_off(self, user: str) -> None:
         """Note that `user` sent too much and was cut off for a while."""

@@ -15,13 +15,13 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import click
 from click.core import ParameterSource
 
+from unibus.bus.cluster import REPLICAS
 from unibus.daemon.addresses import is_loopback
 from unibus.daemon.memory_files import read_file
-from unibus.daemon.route_tls import RouteTlsFiles
+from unibus.daemon.tls_files import RouteTlsFiles
 from unibus.errors import StartRefused
 
 PORT = 6250
-REPLICAS = (1, 3, 5)
 ALONE = "unibus"
 """What a node is called that was given no name."""
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")

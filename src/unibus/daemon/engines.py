@@ -9,21 +9,24 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from structlog.typing import FilteringBoundLogger
 
+from unibus.bus.cluster_watch import RECORDS
 from unibus.daemon.data_dir import BLOBS, MESSAGES, REPLICA, STORE
 from unibus.daemon.moved import check_not_moved
 from unibus.daemon.options import Options
 from unibus.errors import StartRefused, StorageUnavailable
 from unibus.store.blob_files import FileBlobs
-from unibus.store.blob_objects import ObjectBlobs
 from unibus.store.blob_port import BlobStore
-from unibus.store.core_link import CoreLink
-from unibus.store.kv import KvStore
-from unibus.store.kv_node import Dial
 from unibus.store.port import Store
 from unibus.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from unibus.store.core_link import CoreLink
+    from unibus.store.kv import KvStore
+    from unibus.store.kv_node import Dial
 
 _ALONE = Path(MESSAGES) / "jetstream" / "CORE" / "streams" / "KV_unibus"
 """Where a nats-server keeps a bucket that it made while it was in no cluster."""
@@ -37,8 +40,8 @@ class Engine:
 
     store: Store
     blobs: BlobStore
-    kv: KvStore | None = None
-    link: CoreLink | None = None
+    kv: "KvStore | None" = None
+    link: "CoreLink | None" = None
 
 
 async def open_engine(
@@ -46,11 +49,13 @@ async def open_engine(
     stack: AsyncExitStack,
     log: FilteringBoundLogger,
     *,
-    dial: Dial,
+    dial: "Dial",
     beat: Callable[[], bytes],
     durable: Callable[[], Awaitable[bool]],
+    full: Callable[[], bool],
 ) -> Engine:
-    """The engine that was asked for, until `stack` is closed. The last three are as `KvStore.open` takes them.
+    """The engine that was asked for, until `stack` is closed. `dial`, `beat` and `durable` are as `KvStore.open` takes
+    them, `full` as `ObjectBlobs.open` does.
 
     Raises StartRefused.
     """
@@ -60,6 +65,10 @@ async def open_engine(
             sqlite = await SqliteStore.open(options.data_dir / STORE)
             stack.push_async_callback(sqlite.close)
             return Engine(sqlite, await FileBlobs.open(options.data_dir / BLOBS))
+        from unibus.store.blob_objects import ObjectBlobs  # here: a node alone is a megabyte smaller without
+        from unibus.store.core_link import CoreLink
+        from unibus.store.kv import KvStore
+
         kv = await KvStore.open(
             options.data_dir / REPLICA,
             dial,
@@ -74,7 +83,8 @@ async def open_engine(
         raise StartRefused(error.message) from error
     stack.push_async_callback(kv.close)
     link = CoreLink(dial)
-    return Engine(kv, await ObjectBlobs.open(link.client, replicas=options.replicas, clock=time.time), kv, link)
+    blobs = await ObjectBlobs.open(link.client, replicas=options.replicas, clock=time.time, beside=RECORDS, full=full)
+    return Engine(kv, blobs, kv, link)
 
 
 def check_data(data_dir: Path, store: str, *, in_cluster: bool) -> None:

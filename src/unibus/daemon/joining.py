@@ -9,7 +9,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from structlog.stdlib import BoundLogger
 
@@ -18,7 +18,9 @@ from unibus.crypto.httpsig import WINDOW
 from unibus.daemon.fellows import Beat, Heard, Rules, clock_off, disagreement, hear, namesake, shown, urls
 from unibus.daemon.options import Options
 from unibus.errors import StartRefused, StorageUnavailable
-from unibus.store.kv import KvStore
+
+if TYPE_CHECKING:
+    from unibus.store.kv import KvStore
 
 LISTEN = 2.5
 """Seconds in which another node of this name would have spoken twice."""
@@ -59,12 +61,12 @@ class Joining:
         )
         return beat.encoded()
 
-    def heard(self, kv: KvStore) -> list[Heard]:
+    def heard(self, kv: "KvStore") -> list[Heard]:
         """All nodes as they were last heard, by the clock of the cluster: the newest word is from now."""
         told = {name: (beat.value, beat.at) for name, beat in kv.nodes().items()}
         return hear(told, max((at for _, at in told.values()), default=0.0))
 
-    async def join(self, kv: KvStore, take_up: Callable[[], Awaitable[None]]) -> None:
+    async def join(self, kv: "KvStore", take_up: Callable[[], Awaitable[None]]) -> None:
         """Return once this node may serve, and has read all with `take_up`. Raises StartRefused."""
         while not self.joined:
             await kv.wait_current()
@@ -80,13 +82,13 @@ class Joining:
             else:
                 self.joined = True
 
-    def check_clock(self, kv: KvStore) -> None:
+    def check_clock(self, kv: "KvStore") -> None:
         """Raise StorageUnavailable while this node's clock is so far off that a spent nonce could be fresh to it."""
         off = clock_off(self.heard(kv), self._name)
         if abs(off) > WINDOW:
             raise StorageUnavailable(f"this node's clock is {_off(off)}: ask another one")
 
-    def status(self, kv: KvStore) -> dict[str, Any]:
+    def status(self, kv: "KvStore") -> dict[str, Any]:
         """What `/healthz` shows of the other nodes, with what is wrong about them in `reasons`."""
         heard = self.heard(kv)
         reasons = [f"node {node.name} was last heard {node.ago:.0f} s ago" for node in heard if not node.alive]
@@ -103,7 +105,7 @@ class Joining:
     def _objection(self, heard: list[Heard]) -> str | None:
         return namesake(heard, self._name, self._instance) or disagreement(heard, self._name, self._rules)
 
-    def urls(self, kv: KvStore) -> list[str]:
+    def urls(self, kv: "KvStore") -> list[str]:
         """Where clients reach the nodes that stay."""
         return urls(self.heard(kv))
 

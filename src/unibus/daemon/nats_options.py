@@ -3,13 +3,14 @@
 A flag for an own server beside one of somebody else's is refused, never ignored.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
 
+from unibus.crypto.nkeys import decode_public
 from unibus.daemon.addresses import is_loopback
 from unibus.errors import InvalidInput, StartRefused
 from unibus.model.sizes import parse_size
@@ -82,6 +83,16 @@ def nats_limits(connections: int, store: str | None) -> NatsLimits:
     return NatsLimits(connections, size)
 
 
+def operators(keys: Sequence[str]) -> tuple[str, ...]:
+    """The public nkeys in `--nats-operator`, each once. Raises StartRefused, which never repeats a seed."""
+    for key in keys:
+        try:
+            decode_public(key)
+        except InvalidInput as error:
+            raise StartRefused(f"--nats-operator takes a public user nkey (U…): {error.message}") from error
+    return tuple(dict.fromkeys(keys))
+
+
 FLAGS = (
     click.option("--nats-url", metavar="URL", help="a nats-server of somebody else's; see unibus nats-config"),
     click.option(
@@ -95,5 +106,13 @@ FLAGS = (
     ),
     click.option(
         "--nats-max-store", metavar="SIZE", show_default="what leaves a tenth of the disk", help="all stored messages"
+    ),
+    click.option(
+        "--nats-operator",
+        "nats_operators",
+        multiple=True,
+        metavar="NKEY",
+        envvar="UNIBUS_NATS_OPERATOR",
+        help="the public key of an operator who comes with stock NATS tools, to look and to keep all on more nodes",
     ),
 )

@@ -21,9 +21,7 @@ from unibus.daemon.data_dir import BACKUP, MOVING, DataDir
 from unibus.daemon.engines import open_engine
 from unibus.daemon.joining import Joining
 from unibus.daemon.options import Options
-from unibus.daemon.route_tls import RouteCertificates
 from unibus.daemon.serving import Parts, serve
-from unibus.daemon.tls import Certificates
 from unibus.errors import BusUnavailable, StartRefused, StorageUnavailable
 from unibus.http.health import health, unready
 from unibus.http.metrics import Metrics
@@ -49,12 +47,15 @@ from unibus.services.upkeep import (
     sweep_blobs,
     watch_loop,
 )
-from unibus.store.kv import KvStore
 from unibus.store.port import Store
 from unibus.tasks import end_tasks
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
+
+    from unibus.daemon.route_tls import RouteCertificates
+    from unibus.daemon.tls import Certificates
+    from unibus.store.kv import KvStore
 
 log = structlog.get_logger("unibus.node")
 
@@ -85,7 +86,13 @@ class Node:
             self._enter_certificates(stack)
             self.data_dir = stack.enter_context(DataDir(options.data_dir))
             self._engine = await open_engine(
-                options, stack, log, dial=self._dial, beat=self._joining.beat, durable=self._bus_is_durable
+                options,
+                stack,
+                log,
+                dial=self._dial,
+                beat=self._joining.beat,
+                durable=self._bus_is_durable,
+                full=self._no_more,
             )
             self.store: Store = self._engine.store
             self.books = Books(self.store)
@@ -103,6 +110,7 @@ class Node:
                 log,
                 decided=trail.decided,
                 undelivered=trail.undelivered,
+                scaled=trail.scaled,
                 current=self.store.current,
                 cut_off=trail.cut_off,
             )
@@ -180,10 +188,15 @@ class Node:
 
     def _enter_certificates(self, stack: AsyncExitStack) -> None:
         options = self._options
+        # Loaded where they are needed only: what reads certificates is large.
         if options.tls is not None:
+            from unibus.daemon.tls import Certificates
+
             found = Certificates(options.tls, log, clock=time.time, random=os.urandom)
             self._certificates = stack.enter_context(found)
         if options.cluster is not None and options.cluster.tls is not None:
+            from unibus.daemon.route_tls import RouteCertificates
+
             routes = RouteCertificates(options.cluster.tls, options.tls, log, clock=time.time)
             self._routes = stack.enter_context(routes)
 
@@ -200,19 +213,27 @@ class Node:
         except BusUnavailable as error:
             raise StorageUnavailable(error.message) from error
 
+    def _no_more(self) -> bool:
+        return self.bus.closed
+
     async def _bus_is_durable(self) -> bool:
         return bool(self.bus.status()["durable"])
 
     async def _take_up_alone(self) -> None:
         try:
-            await self._take_up()
+            await self._take_up_first()
         except StorageUnavailable as error:
             raise StartRefused(error.message) from error
+
+    async def _take_up_first(self) -> None:
+        await self._take_up()
+        for key in filter(self.books.directory.active, self._options.nats_operators):
+            # Its login would be the operator's from then on, and outlive the user's revocation.
+            raise StartRefused(f"--nats-operator {key} is a user of this bus: give the operator a key of its own")
 
     async def _take_up(self) -> None:
         """Read what the store has. Users are let in as soon as the books are loaded, so those come last."""
         self.books.restored = await floor(self.store)
-        await self.audit.open()
         await self.blobs.recount()
         await self.books.load()
         if self.founded:
@@ -232,15 +253,15 @@ class Node:
 
         return Nodes(gate, self.audit, self.bus if self._options.cluster is not None else None, known, forget)
 
-    def _begin_joining(self, kv: KvStore) -> None:
-        following = Following(self.books, self.store, self.bus, self._take_up)
+    def _begin_joining(self, kv: "KvStore") -> None:
+        following = Following(self.books, self.bus, self._take_up)
         kv.heard(following.heard)
         kv.heard(self._heard)
         self._own(asyncio.create_task(following.run(), name="following"))
         self._own(asyncio.create_task(recount_blobs(self.blobs), name="blobs count"))
         if self._engine.link is not None:
             self._own(asyncio.create_task(self._engine.link.run(), name="blob link"))
-        joining = asyncio.create_task(self._joining.join(kv, self._take_up), name="joining")
+        joining = asyncio.create_task(self._joining.join(kv, self._take_up_first), name="joining")
         self._tasks.append(joining)
         joining.add_done_callback(self._joining_ended)
 
@@ -250,7 +271,7 @@ class Node:
         elif not self.founded:
             log.info("this bus has no users yet", token=str(self.data_dir.token_path))
 
-    def _heard(self, name: str, _position: int) -> None:
+    def _heard(self, name: str, _position: int, _value: bytes) -> None:
         """Another node may found the bus; this one's token is then good for nothing, and goes."""
         if name == DIRECTORY and not self.books.moving:
             self.data_dir.spend_token()

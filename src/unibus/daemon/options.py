@@ -5,7 +5,7 @@ An option whose engine is not there is refused by name, never accepted and ignor
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import click
 from unibus.daemon import cluster_options, limit_options, nats_options
 from unibus.daemon.cluster_options import ClusterOptions
 from unibus.daemon.nats_options import NatsLimits, NatsUrl
-from unibus.daemon.tls import TlsFiles
+from unibus.daemon.tls_files import TlsFiles
 from unibus.errors import InvalidInput, StartRefused
 from unibus.http.limits import Limits
 from unibus.model.sizes import parse_size
@@ -50,6 +50,7 @@ class Options:
     cluster: ClusterOptions | None = None
     public_url: str | None = None
     abandoned_seconds: float = GRACE
+    nats_operators: tuple[str, ...] = ()
 
 
 def service_manager() -> dict[str, str]:
@@ -102,6 +103,7 @@ def check(
     nats_ca: Path | None = None,
     max_nats_connections: int = nats_options.CONNECTIONS,
     nats_max_store: str | None = None,
+    nats_operators: Sequence[str] = (),
     kv_replicas: int | None = None,
     cluster_name: str | None = None,
     cluster_bind: str | None = None,
@@ -127,6 +129,7 @@ def check(
             if max_nats_connections != nats_options.CONNECTIONS
             else None,
             "--nats-max-store": nats_max_store,
+            "--nats-operator": nats_operators or None,
         }
         nats_options.refuse_beside_url(own)
         external = nats_options.parse_url(nats_url, nats_ca)
@@ -169,6 +172,7 @@ def check(
         cluster,
         cluster_options.public_url(public_url, clustered=cluster is not None),
         abandoned_days * 86400.0,
+        nats_options.operators(nats_operators),
     )
 
 

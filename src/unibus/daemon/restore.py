@@ -187,7 +187,6 @@ class _Restore:
         try:
             await note_restore(store, now, backup)
             audit = Audit(store, node, self._clock)
-            await audit.open()
             await audit.done("restore", actor="-", target=signer, backup=backup)
         finally:
             await store.close()

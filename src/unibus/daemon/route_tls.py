@@ -6,8 +6,6 @@ authority must vouch for nobody else: it must not be that of clients or of the d
 
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -16,17 +14,8 @@ from structlog.typing import FilteringBoundLogger
 from unibus.bus.tls import BusTls
 from unibus.crypto.certificates import check_route, read_authorities, read_pair, share_trust
 from unibus.daemon.memory_files import fill, path_of, read_file
-from unibus.daemon.tls import TlsFiles
+from unibus.daemon.tls_files import RouteTlsFiles, TlsFiles
 from unibus.errors import BusUnavailable, InvalidInput, StartRefused
-
-
-@dataclass(frozen=True, slots=True)
-class RouteTlsFiles:
-    """What the operator named: this node's chain, its key, and the authorities of all nodes' route certificates."""
-
-    chain: Path
-    key: Path
-    authorities: Path
 
 
 class RouteCertificates:

@@ -8,14 +8,13 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from structlog.stdlib import BoundLogger
 
 from unibus import __version__
 from unibus.daemon.options import Options
-from unibus.daemon.tls import Certificates
 from unibus.errors import InviteUnknown, NotAUser, StartRefused, UnibusError
 from unibus.http.api import Api, NatsPlace
 from unibus.http.audit import AuditApi, audit_middleware
@@ -23,6 +22,7 @@ from unibus.http.auth import Authenticator
 from unibus.http.backup import BackupApi
 from unibus.http.blobs import BlobApi
 from unibus.http.cluster import ClusterApi
+from unibus.http.deadlines import Deadlines
 from unibus.http.description import described
 from unibus.http.health import health_operations
 from unibus.http.limiting import Limiter
@@ -44,6 +44,9 @@ from unibus.services.membership import Membership
 from unibus.services.moving import Moving
 from unibus.services.nodes import Nodes
 from unibus.services.reading import Reading
+
+if TYPE_CHECKING:
+    from unibus.daemon.tls import Certificates
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class Parts:
     nats: Callable[[], NatsPlace]
     nodes: Callable[[], list[str]]
     draining: Callable[[], bool]
-    certificates: Certificates | None
+    certificates: "Certificates | None"
     log: BoundLogger
 
 
@@ -92,7 +95,8 @@ async def serve(parts: Parts, stack: AsyncExitStack) -> int:
     )
     app.on_response_prepare.append(tell_no_versions)
     operations = described(_operations(parts, limiter), __version__)
-    app.add_routes(route(operation, limits.request_seconds) for operation in operations)
+    deadlines = Deadlines(limits.request_seconds)
+    app.add_routes(route(operation, deadlines) for operation in operations)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5.0)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)

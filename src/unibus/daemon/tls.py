@@ -9,7 +9,6 @@ import asyncio
 import os
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,18 +19,10 @@ from structlog.typing import FilteringBoundLogger
 from unibus.bus.tls import BusTls
 from unibus.crypto.certificates import own_pair, read_authorities, read_pair
 from unibus.daemon.memory_files import fill, path_of, read_file
+from unibus.daemon.tls_files import TlsFiles
 from unibus.errors import BusUnavailable, InvalidInput, StartRefused
 
 LOOK_WITHIN = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """What the operator named: a chain, its key, and the authorities of clients' certificates, if those are wanted."""
-
-    chain: Path
-    key: Path
-    authorities: Path | None
 
 
 class Certificates:

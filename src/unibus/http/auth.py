@@ -35,7 +35,7 @@ from unibus.errors import (
     UnibusError,
     WrongBus,
 )
-from unibus.http.body import BODY_SECONDS, HELD_BODIES, ahead, read_blocks, read_body
+from unibus.http.body import BODY_SECONDS, HELD_BODIES, ahead, read_blocks, read_body, read_pieces
 from unibus.services.audit import ACTOR
 
 _INPUT, _SIGNATURE, _DIGEST = istr("Signature-Input"), istr("Signature"), istr("Content-Digest")
@@ -114,17 +114,24 @@ class Authenticator:
         await self._claim(signed)
         return Caller(signed.user, body)
 
-    async def authenticate_stream(self, request: web.BaseRequest, limit: int) -> tuple[str, AsyncIterator[bytes]]:
+    async def authenticate_stream(
+        self, request: web.BaseRequest, limit: int, *, named: bool = False
+    ) -> tuple[str, AsyncIterator[bytes]]:
         """The sender of `request`, and its body of at most `limit` bytes in blocks as they come. For large bodies.
+
+        `named` says that the address, which is signed, has a hash that the body must give: then it needs no
+        Content-Digest, and who takes the blocks compares them with that hash.
 
         What is done with the blocks must be undone if they end in an error: SignatureInvalid when the body is not the
         one that was signed, and what `read_blocks` raises. The nonce is claimed before the body is read, so that a
         replayed request never gets to act on it. Raises as `authenticate`.
         """
-        signed = await self._verified(request)
-        if signed.digest is None:
+        signed = await self._verified(request, named=named)
+        if signed.digest is None and not named:
             raise SignatureInvalid("this request needs a body and its signed content-digest")
         await self._claim(signed)
+        if signed.digest is None:
+            return signed.user, read_pieces(request, limit, self._body_seconds)
         return signed.user, ahead(_checked_blocks(read_blocks(request, limit, self._body_seconds), signed.digest))
 
     async def _hold_body(self, request: web.BaseRequest, limit: int, user: str) -> bytes:
@@ -147,12 +154,12 @@ class Authenticator:
                 self._unpace(signed.user)  # whoever repeats what they overheard must not use up what the user may ask
             raise NonceReplayed("this signed request was used before; sign it again with a new nonce")
 
-    async def _verified(self, request: web.BaseRequest) -> httpsig.Signed:
+    async def _verified(self, request: web.BaseRequest, *, named: bool = False) -> httpsig.Signed:
         signature_input, signature = _single(request, _INPUT), _single(request, _SIGNATURE)
         if signature_input is None or signature is None:
             raise SignatureMissing("this request must be signed; use the unibus client or see docs/protocol.md")
         signed = httpsig.parse(signature_input, signature, _single(request, _DIGEST))
-        if signed.digest is None and request.body_exists:
+        if signed.digest is None and request.body_exists and not named:
             raise SignatureInvalid("a request with a body must send and sign its content-digest")
         if signed.bus != self._bus_id():
             raise WrongBus("this request was signed for another bus; check the address, or the bus you joined")

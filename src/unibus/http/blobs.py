@@ -25,7 +25,7 @@ from unibus.errors import (
 from unibus.http.api import answer, number, read_model
 from unibus.http.auth import Authenticator
 from unibus.http.operations import Answer, Asker, Operation
-from unibus.http.parameters import AFTER_BLOB, BLOB, IF_NONE_MATCH, IF_RANGE, LIMIT, OFFSET, RANGE, ROOM
+from unibus.http.parameters import AFTER_BLOB, BLOB, IF_NONE_MATCH, IF_RANGE, LIMIT, OFFSET, RANGE, ROOM, THROUGH
 from unibus.http.problems import plain_response
 from unibus.http.ranges import NotModified, Slice, Unsatisfiable, choose
 from unibus.model.blobs import MAX_MANIFEST, MAX_PART, check_blob_id
@@ -106,8 +106,8 @@ class BlobApi:
                 *("PATCH", upload, self.receive, Asker.USER),
                 [offset],
                 takes=octets,
-                parameters=(*place, OFFSET),
-                problems=(*storing, QuotaExceeded, UploadConflict),
+                parameters=(*place, OFFSET, THROUGH),
+                problems=(*storing, QuotaExceeded, UploadConflict, DigestMismatch),
                 moves_blobs=True,
             ),
             Operation(
@@ -151,15 +151,16 @@ class BlobApi:
 
     async def receive(self, request: web.Request) -> web.Response:
         """Send the part of an upload that begins at `offset`, at most 8 MiB."""
-        user, blocks = await self._authenticator.authenticate_stream(request, MAX_PART)
+        through = request.query.get("through")
+        user, blocks = await self._authenticator.authenticate_stream(request, MAX_PART, named=through is not None)
         offset = number(request.query, "offset", None, 2**53)
-        return answer(_upload_view(await self._blobs.receive(user, *_place(request), offset, blocks)))
+        return answer(_upload_view(await self._blobs.receive(user, *_place(request), offset, blocks, through)))
 
     async def complete(self, request: web.Request) -> web.Response:
         """End an upload: check its digest and store it, with its sealed manifest."""
         caller = await self._authenticator.authenticate(request, _BODY)
         body = read_model(BlobComplete, caller.body)
-        held = await self._blobs.complete(caller.user, *_place(request), unb64u(body.manifest))
+        held = await self._blobs.complete(caller.user, *_place(request), unb64u(body.manifest), body.id)
         return answer(_blob_view(held), 201)
 
     async def abandon(self, request: web.Request) -> web.Response:

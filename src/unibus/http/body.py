@@ -5,7 +5,7 @@ longer than the deadline.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from aiohttp import hdrs, web
@@ -41,14 +41,34 @@ async def read_blocks(
 
     Raises as `read_body`.
     """
-    gathered = bytearray()
+    gathered: list[bytes] = []
+    size = 0
     async for chunk in _blocks(request, limit, seconds + limit / SLOWEST):
-        gathered += chunk
-        if len(gathered) >= BLOCK:
-            yield bytes(gathered)
-            gathered.clear()
+        gathered.append(chunk)
+        size += len(chunk)
+        if size >= BLOCK:
+            yield b"".join(gathered)
+            gathered, size = [], 0
     if gathered:
-        yield bytes(gathered)
+        yield b"".join(gathered)
+
+
+async def read_pieces(
+    request: web.BaseRequest, limit: int, seconds: float = BODY_SECONDS
+) -> AsyncGenerator[bytes, None]:
+    """The body as it comes from the network, uncopied, for who gathers it without putting it together.
+
+    Otherwise as `read_blocks`.
+    """
+
+    async def read() -> bytes:
+        while True:
+            piece, ends_chunk = await request.content.readchunk()
+            if piece or not ends_chunk:  # the end of a chunk of a chunked body may come alone
+                return piece
+
+    async for piece in _blocks(request, limit, seconds + limit / SLOWEST, read):
+        yield piece
 
 
 async def ahead(blocks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
@@ -63,7 +83,10 @@ async def ahead(blocks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, No
             await end_tasks(following)
 
 
-async def _blocks(request: web.BaseRequest, limit: int, seconds: float) -> AsyncGenerator[bytes, None]:
+async def _blocks(
+    request: web.BaseRequest, limit: int, seconds: float, read: Callable[[], Awaitable[bytes]] | None = None
+) -> AsyncGenerator[bytes, None]:
+    read = read or request.content.readany
     if hdrs.CONTENT_ENCODING in request.headers:
         raise InvalidInput("send the body as it is, without a content-encoding")
     if (request.content_length or 0) > limit:
@@ -72,8 +95,11 @@ async def _blocks(request: web.BaseRequest, limit: int, seconds: float) -> Async
     deadline = asyncio.get_running_loop().time() + seconds
     try:
         while True:
-            async with asyncio.timeout_at(deadline):
-                chunk = await request.content.readany()
+            if request.content.is_eof():  # most bodies come with their headers: nothing to wait for
+                chunk = request.content.read_nowait()
+            else:
+                async with asyncio.timeout_at(deadline):
+                    chunk = await read()
             if not chunk:
                 return
             size += len(chunk)

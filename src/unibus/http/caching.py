@@ -35,6 +35,8 @@ def takes_gzip(accepted: str) -> bool:
 
 def tag_matches(if_none_match: str, tag: str) -> bool:
     """Whether the asker has what `tag`, in its quotes, names; both codings of it are the same here."""
+    if not if_none_match:
+        return False
     return if_none_match.strip() == "*" or bool({tag, _compressed_tag(tag)} & set(_TAG.findall(if_none_match)))
 
 
@@ -53,15 +55,16 @@ def conditional(handler: Handler) -> Handler:
             return response
         body = response.body
         tag = f'"{b64u(sha256(body).digest())}"'
-        headers = {hdrs.VARY: hdrs.ACCEPT_ENCODING, hdrs.CACHE_CONTROL: "private, no-cache"}
         compress = len(body) >= WORTH_IT and takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, ""))
-        headers[hdrs.ETAG] = _compressed_tag(tag) if compress else tag
-        if tag_matches(request.headers.get(hdrs.IF_NONE_MATCH, ""), tag):
-            return web.Response(status=304, headers=headers)
-        if compress:
+        unchanged = tag_matches(request.headers.get(hdrs.IF_NONE_MATCH, ""), tag)
+        if unchanged:
+            response = web.Response(status=304)
+        elif compress:
             response.body = await asyncio.to_thread(gzip.compress, body, LEVEL, mtime=0)
-            headers[hdrs.CONTENT_ENCODING] = "gzip"
-        response.headers.update(headers)
+            response.headers[hdrs.CONTENT_ENCODING] = "gzip"
+        response.headers[hdrs.VARY] = hdrs.ACCEPT_ENCODING
+        response.headers[hdrs.CACHE_CONTROL] = "private, no-cache"
+        response.headers[hdrs.ETAG] = _compressed_tag(tag) if compress else tag
         return response
 
     return tagged

@@ -1,7 +1,11 @@
-"""The API's description, served: `/openapi.json` for programs and `/docs` for people. Both are made at the start."""
+"""The API's description, served: `/openapi.json` for programs and `/docs` for people.
+
+Made when somebody asks for the first time: few nodes are ever asked, and a start need not wait for it.
+"""
 
 import json
 from collections.abc import Sequence
+from functools import cache
 
 from aiohttp import hdrs, web
 
@@ -15,7 +19,7 @@ def described(operations: Sequence[Operation], version: str) -> list[Operation]:
 
     async def openapi(_request: web.Request) -> web.Response:
         """This description (OpenAPI 3.1)."""
-        return web.Response(body=document, content_type="application/json")
+        return web.Response(body=document(), content_type="application/json")
 
     async def docs(_request: web.Request) -> web.Response:
         """This description as a page for people."""
@@ -25,7 +29,7 @@ def described(operations: Sequence[Operation], version: str) -> list[Operation]:
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
         }
-        return web.Response(body=page, headers=headers)
+        return web.Response(body=page(), headers=headers)
 
     shown = Answer(200, "the description", "application/json")
     everything = [
@@ -33,6 +37,13 @@ def described(operations: Sequence[Operation], version: str) -> list[Operation]:
         Operation("GET", "/openapi.json", openapi, Asker.ANYBODY, [shown], tagged=True, head=True),
         Operation("GET", "/docs", docs, Asker.ANYBODY, [Answer(200, "a page", "text/html")], tagged=True, head=True),
     ]
-    found = describe(everything, version)
-    document, page = json.dumps(found).encode(), render(found).encode()
+
+    @cache
+    def document() -> bytes:
+        return json.dumps(describe(everything, version)).encode()
+
+    @cache
+    def page() -> bytes:
+        return render(describe(everything, version)).encode()
+
     return everything

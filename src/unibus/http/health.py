@@ -12,10 +12,11 @@ from typing import Any
 
 from aiohttp import web
 
-from unibus.crypto.certificates import EXPIRES_SOON
 from unibus.http.operations import Answer, Asker, Operation
 from unibus.model.wire import HealthView
 
+EXPIRES_SOON = 7 * 86_400
+"""Seconds before its end at which a certificate should have been replaced."""
 NEARLY_FULL = 0.9
 Look = Callable[[], Awaitable[dict[str, Any]]]
 

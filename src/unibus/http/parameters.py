@@ -52,6 +52,12 @@ OFFSET = Parameter(
     {"type": "integer", "minimum": 0, "maximum": 2**53},
     required=True,
 )
+THROUGH = Parameter(
+    "through",
+    "query",
+    "SHA-256 in base64url of the sealed blob up to the end of this part; then no Content-Digest is needed",
+    {"type": "string", "pattern": f"^{_BLOB}$"},
+)
 RANGE = Parameter("Range", "header", "one range of bytes (RFC 9110 section 14.2)", {"type": "string"})
 IF_RANGE = Parameter("If-Range", "header", "the blob's ETag", {"type": "string"})
 IF_NONE_MATCH = Parameter("If-None-Match", "header", "the ETag of an answer that the asker has", {"type": "string"})

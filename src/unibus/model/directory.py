@@ -21,7 +21,7 @@ from unibus.model.bodies import (
     UserRevoke,
     UserRole,
 )
-from unibus.model.directory_rules import card_of, check_directory
+from unibus.model.directory_rules import check_directory
 from unibus.model.directory_state import DirectoryState, Invite, User
 from unibus.model.records import DIRECTORY, Record, chain
 
@@ -47,12 +47,12 @@ class Directory(DirectoryState):
         match record.body:
             case BusCreate() as body:
                 self.bus = record.head.hash
-                self._admit(card_of(body.card), body.handle, "admin", record.sequence)
+                self._admit(record.newcomer, body.handle, "admin", record.sequence)
             case UserAdmit() as body:
-                self._admit(card_of(body.card), body.handle, body.role, record.sequence)
+                self._admit(record.newcomer, body.handle, body.role, record.sequence)
             case UserJoin() as body:
                 invite = self.invites[body.invite]
-                self._admit(card_of(body.card), body.handle, invite.role, record.sequence)
+                self._admit(record.newcomer, body.handle, invite.role, record.sequence)
                 self.invites[body.invite] = replace(invite, used=record.signer)
             case UserRevoke(user=user):
                 del self._handles[self.users[user].handle]

@@ -7,16 +7,12 @@ and unknown invites apart. Changes nothing.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from unibus.crypto.identity import Card, read_card
-from unibus.crypto.invites import proves
 from unibus.errors import (
     Forbidden,
-    InvalidInput,
     InviteExpired,
     InviteUnknown,
     InviteUsed,
     InviteWithdrawn,
-    MalformedRecord,
     NotAUser,
     RuleBroken,
 )
@@ -35,14 +31,6 @@ from unibus.model.directory_state import DirectoryState, Invite
 from unibus.model.records import Record
 
 CLOCK_SLACK = 300  # seconds that two people's clocks may differ
-
-
-def card_of(text: str) -> Card:
-    """The card in a record. Raises MalformedRecord."""
-    try:
-        return read_card(text)
-    except InvalidInput as error:
-        raise MalformedRecord(f"a record carries a card that does not hold: {error}") from error
 
 
 def open_invite(state: DirectoryState, invite: str, at: int) -> Invite:
@@ -82,14 +70,14 @@ def _newcomer(state: DirectoryState, user: str) -> None:
         raise RuleBroken(f"this identity is {what}")
 
 
-def _create(_state: DirectoryState, record: Record, body: BusCreate) -> None:
-    if card_of(body.card).user != record.signer:
+def _create(_state: DirectoryState, record: Record, _body: BusCreate) -> None:
+    if record.newcomer.user != record.signer:
         raise Forbidden("the first admin signs for their own card")
 
 
 def _admit(state: DirectoryState, record: Record, body: UserAdmit) -> None:
     _admin(state, record, "admits users")
-    _newcomer(state, card_of(body.card).user)
+    _newcomer(state, record.newcomer.user)
     _free(state, body.handle)
 
 
@@ -133,15 +121,15 @@ def _withdraw(state: DirectoryState, record: Record, body: InviteWithdraw) -> No
 
 
 def _join(state: DirectoryState, record: Record, body: UserJoin) -> None:
-    card = card_of(body.card)
-    if card.user != record.signer:
+    user = record.newcomer.user
+    if user != record.signer:
         raise Forbidden("who joins signs for their own card")
     invite = open_invite(state, body.invite, record.at)
-    if state.bus is None or not proves(state.bus, body.invite, card.user, body.proof):
+    if not record.invited:
         raise Forbidden("the invite's proof does not hold for this identity")
     if invite.handle not in {None, body.handle}:
         raise RuleBroken(f"this invite is for the handle {invite.handle}")
-    _newcomer(state, card.user)
+    _newcomer(state, user)
     _free(state, body.handle)
 
 

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from unibus.crypto.heads import EMPTY, Head
+from unibus.crypto.heads import Head
 from unibus.model.bodies import Role
+from unibus.model.log_heads import LogHeads
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +47,16 @@ class DirectoryState:
         self.last_revocation = 0
         self.latest = 0
         """The latest time that an admin's record names, Unix seconds; other people's clocks are not gone by."""
-        self._heads: list[Head] = [EMPTY]
+        self._heads = LogHeads()
         self._handles: dict[str, str] = {}
 
     @property
     def head(self) -> Head:
-        return self._heads[-1]
+        return self._heads.last
 
     def head_at(self, sequence: int) -> Head | None:
         """The head as it was after record `sequence`, or None if there is no such record yet."""
-        return self._heads[sequence] if 0 < sequence < len(self._heads) else None
+        return self._heads.at(sequence)
 
     def active(self, user: str) -> bool:
         """Whether `user` (`U…`) is on the bus now."""

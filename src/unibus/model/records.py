@@ -6,11 +6,12 @@ A record is a compact JWS (`crypto.jws`) of typ `unibus-record+jws` whose payloa
      "dir": {"seq": n, "hash": h} or null, "type": t, "body": {…}}
 
 `bus` is null in the one record that makes the bus; `dir`, in room logs, is the directory head that the signer knew.
-`read_record` checks form and signature only; `chain` checks that a record is the next of its log. Rights
+`read_record` checks form and signatures only; `chain` checks that a record is the next of its log. Rights
 are the reducers' (`directory`, `room`). Bytes are kept as signed and never made again.
 """
 
 import base64
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated
@@ -20,9 +21,11 @@ from pydantic import Field, ValidationError
 from unibus.crypto import heads, jws
 from unibus.crypto.encoding import dump_json, load_json, transcript, unb64u
 from unibus.crypto.heads import Head
+from unibus.crypto.identity import Card, read_card
+from unibus.crypto.invites import proves
 from unibus.crypto.nkeys import SigningKey
-from unibus.errors import HeadConflict, InvalidInput, MalformedRecord, NameInvalid, WrongBus
-from unibus.model.bodies import DIRECTORY_TYPES, ROOM_TYPES, Digest, Strict
+from unibus.errors import HeadConflict, InvalidInput, MalformedRecord, NameInvalid, UnibusError, WrongBus
+from unibus.model.bodies import DIRECTORY_TYPES, ROOM_TYPES, BusCreate, Digest, Strict, UserAdmit, UserJoin
 
 TYP = "unibus-record+jws"
 DIRECTORY = "directory"
@@ -30,6 +33,7 @@ ROOM_PREFIX = "room/"
 TYPES = DIRECTORY_TYPES | ROOM_TYPES
 NAMES = frozenset({"handle", "name"})
 """The members of bodies that name somebody or something for people."""
+_NEWCOMERS = (BusCreate, UserAdmit, UserJoin)
 
 
 class DirectoryRef(Strict):
@@ -55,7 +59,10 @@ class Payload(Strict):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One verified record: `raw` as signed, `signer` (`U…`), what it says, and its place."""
+    """One verified record: `raw` as signed, `signer` (`U…`), what it says, and its place.
+
+    `card` is whom it brings onto the bus, if anybody; `invited` says that the invite which it names proves that one.
+    """
 
     raw: bytes
     signer: str
@@ -67,10 +74,19 @@ class Record:
     directory: Head | None
     type: str
     body: Strict
+    card: Card | None
+    invited: bool
 
     @property
     def sequence(self) -> int:
         return self.head.sequence
+
+    @property
+    def newcomer(self) -> Card:
+        """The card of whom this record brings onto the bus. Raises MalformedRecord where that is nobody."""
+        if self.card is None:
+            raise MalformedRecord("this record brings nobody onto the bus")
+        return self.card
 
 
 def room_log(room: str) -> str:
@@ -81,7 +97,7 @@ def room_log(room: str) -> str:
 def room_id(bus: str, creator: str, salt: str) -> str:
     """The id of the room that `creator` makes with `salt`: a hash, so that nobody can make another room of that id."""
     digest = sha256(transcript("unibus room id v1", bus, creator, salt)).digest()
-    return base64.b32encode(digest).decode("ascii").lower()[:26]
+    return base64.b32encode(digest[:20]).decode("ascii").lower()[:26]
 
 
 def write_record(
@@ -116,7 +132,7 @@ def write_record(
 
 
 def read_record(raw: bytes) -> Record:
-    """Check form and signature. Raises MalformedRecord."""
+    """Check form and all signatures in it: whatever can be said of a record alone. Raises MalformedRecord."""
     verified = jws.verify_compact(raw, TYP)
     try:
         payload = Payload.model_validate(load_json(verified.payload))
@@ -124,6 +140,7 @@ def read_record(raw: bytes) -> Record:
         if model is None:
             raise MalformedRecord(f"the {payload.log.partition('/')[0]} log knows no record type {payload.type[:40]!r}")
         body = model.model_validate(payload.body)
+        card = _card(body.card) if isinstance(body, _NEWCOMERS) else None
         return Record(
             raw=raw,
             signer=verified.signer,
@@ -135,6 +152,10 @@ def read_record(raw: bytes) -> Record:
             directory=Head(payload.dir.seq, unb64u(payload.dir.hash, size=32)) if payload.dir else None,
             type=payload.type,
             body=body,
+            card=card,
+            invited=card is not None
+            and isinstance(body, UserJoin)
+            and proves(payload.bus or "", body.invite, card.user, body.proof),
         )
     except ValidationError as error:
         place = error.errors()[0]["loc"]
@@ -143,6 +164,24 @@ def read_record(raw: bytes) -> Record:
         raise kind(f"a record's member {where[:80]!r} is missing, unknown or of the wrong form") from error
     except InvalidInput as error:
         raise MalformedRecord(f"a record's payload does not read: {error}") from error
+
+
+def read_records(raws: Iterable[bytes]) -> list[Record | UnibusError]:
+    """As `read_record`, one after another up to the first that does not hold: the last item is then why."""
+    found: list[Record | UnibusError] = []
+    try:
+        for raw in raws:
+            found.append(read_record(raw))
+    except UnibusError as error:
+        found.append(error)
+    return found
+
+
+def _card(text: str) -> Card:
+    try:
+        return read_card(text)
+    except InvalidInput as error:
+        raise MalformedRecord(f"a record carries a card that does not hold: {error}") from error
 
 
 def chain(record: Record, bus: str | None, log: str, head: Head) -> None:

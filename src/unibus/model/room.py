@@ -86,15 +86,20 @@ class Room(RoomState):
 
     def _seal(self, epoch: Epoch | None, recipients: frozenset[str], sequence: int) -> None:
         if epoch is None:
-            self.epoch.holders |= recipients
+            current = self.epoch
+            current.came |= recipients - self._holders - current.gone
+            current.gone -= recipients
+            self._holders |= recipients
             return
         self.epochs[epoch.number] = EpochState(
             number=epoch.number,
             commitment=unb64u(epoch.commitment),
             previous=unb64u(epoch.previous) if epoch.previous else None,
-            holders=set(recipients),
             began=sequence,
+            came=set(recipients - self._holders),
+            gone=self._holders - recipients,
         )
+        self._holders = set(recipients)
 
     def _turn(self, user: str, role: RoomRole | None, sequence: int) -> None:
         if role is None:

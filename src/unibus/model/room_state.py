@@ -1,12 +1,14 @@
 """What a room is after its records: members, roles, epochs, heads. Questions only; `room` changes it."""
 
 from bisect import bisect_right
+from collections.abc import Set
 from dataclasses import dataclass
 
-from unibus.crypto.heads import EMPTY, Head
+from unibus.crypto.heads import Head
 from unibus.crypto.roomkey import EpochRef
 from unibus.model.bodies import History, RoomAdd, RoomCreate, RoomRemove, RoomRetention, RoomRole
 from unibus.model.directory import Directory
+from unibus.model.log_heads import LogHeads
 from unibus.model.records import Record
 
 WRITERS: frozenset[RoomRole] = frozenset({"owner", "member"})
@@ -14,13 +16,18 @@ WRITERS: frozenset[RoomRole] = frozenset({"owner", "member"})
 
 @dataclass(slots=True)
 class EpochState:
-    """One epoch: its commitment and link, who was given its key, and the record that began it."""
+    """One epoch: its commitment and link, the record that began it, and whose the key is, by what is otherwise.
+
+    `came` hold its key and not that of the epoch before, `gone` that one and not this one: all holders of all epochs
+    would be the members times the epochs.
+    """
 
     number: int
     commitment: bytes
     previous: bytes | None
-    holders: set[str]
     began: int
+    came: set[str]
+    gone: set[str]
 
 
 class RoomState:
@@ -38,16 +45,17 @@ class RoomState:
         self.directory = 0
         self.created = 0
         self.archived = 0
-        self._heads: list[Head] = [EMPTY]
+        self._heads = LogHeads()
+        self._holders: set[str] = set()
         self._turns: dict[str, list[tuple[int, RoomRole | None]]] = {}
 
     @property
     def head(self) -> Head:
-        return self._heads[-1]
+        return self._heads.last
 
     def head_at(self, sequence: int) -> Head | None:
         """The head as it was after record `sequence`, or None if there is no such record yet."""
-        return self._heads[sequence] if 0 < sequence < len(self._heads) else None
+        return self._heads.at(sequence)
 
     def role_at(self, user: str, sequence: int) -> RoomRole | None:
         """The role that the room's log gave `user` after record `sequence`; says nothing about the directory."""
@@ -75,6 +83,15 @@ class RoomState:
         """The current epoch; a room without records has none and raises KeyError."""
         return self.epochs[len(self.epochs)]
 
+    def holders(self, number: int | None = None) -> Set[str]:
+        """Who was given the key of epoch `number`, or of the current one; nobody for one that has not begun."""
+        if number is not None and not 0 < number <= len(self.epochs):
+            return frozenset()
+        held: Set[str] = self._holders
+        for later in range(len(self.epochs), number or len(self.epochs), -1):
+            held = (held - self.epochs[later].came) | self.epochs[later].gone
+        return held
+
     def epoch_ref(self, number: int) -> EpochRef:
         """What the key of epoch `number` is bound to."""
         return EpochRef(self.bus, self.id, number)
@@ -93,7 +110,7 @@ class RoomState:
 
     def rotation_due(self, directory: Directory) -> bool:
         """Whether somebody holds the current key who is not a member any more: rotate before anything is sent."""
-        return any(user not in self.roles or not directory.active(user) for user in self.epoch.holders)
+        return any(user not in self.roles or not directory.active(user) for user in self._holders)
 
     def recipients(self, record: Record, directory: Directory) -> frozenset[str]:
         """To whom the sealed keys of `record`, which `check` let through, must go: exactly these."""

@@ -13,7 +13,10 @@ from unibus.model.blobs import MAX_MANIFEST, MAX_SIZE
 from unibus.model.bodies import Digest, Strict, UserId
 
 PAGE = 500  # the most records or ids in one answer
-JwsText = Annotated[str, Field(max_length=MAX_BYTES, pattern=r"^[A-Za-z0-9_.-]+$")]
+_JWS = r"^[A-Za-z0-9_.-]+$"
+JwsText = Annotated[str, Field(max_length=MAX_BYTES, pattern=_JWS)]
+# Shown, and not checked here: of records there are megabytes, and whoever reads one checks every character.
+_ManyJwsText = Annotated[str, Field(max_length=MAX_BYTES, json_schema_extra={"pattern": _JWS})]
 
 
 class HeadView(Strict):
@@ -69,7 +72,7 @@ class JoinRequest(Strict):
 class RecordsPage(Strict):
     """Records of a log in order, and the head that the log had. More follow while the last one is not the head."""
 
-    records: list[JwsText]
+    records: list[_ManyJwsText]
     head: HeadView
 
 
@@ -137,9 +140,10 @@ class BlobBegin(Strict):
 
 
 class BlobComplete(Strict):
-    """Ends an upload: the sealed manifest, in base64url."""
+    """Ends an upload: the sealed manifest, in base64url, and the blob's id where the upload goes by another name."""
 
     manifest: Annotated[str, Field(max_length=MAX_MANIFEST * 4 // 3 + 1)]
+    id: Digest | None = None
 
 
 class UploadView(Strict):

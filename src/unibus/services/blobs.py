@@ -85,41 +85,48 @@ class Blobs:
             raise NotFound("there is no such upload of yours: begin it")
         return found
 
-    async def receive(self, actor: str, room: str, blob: str, offset: int, blocks: AsyncIterator[bytes]) -> Upload:
+    async def receive(
+        self, actor: str, room: str, blob: str, offset: int, blocks: AsyncIterator[bytes], through: str | None = None
+    ) -> Upload:
         """Take a part of an upload that begins at `offset`. Raises as `BlobStore.receive`."""
         place = await self._writable(actor, room, blob)
         try:
-            return await self._store.receive(place, offset, blocks)
+            return await self._store.receive(place, offset, blocks, through)
         except UnibusError:
             await self._recount(place)
             raise
 
-    async def complete(self, actor: str, room: str, blob: str, manifest: bytes) -> Held:
-        """Make a whole upload a blob, with its sealed manifest. The blob that is there already is answered as it is.
+    async def complete(self, actor: str, room: str, upload: str, manifest: bytes, blob: str | None = None) -> Held:
+        """Make a whole upload the blob with that id, with its sealed manifest; without an id its name is the id.
+
+        The blob that is there already is answered as it is.
 
         Raises InvalidInput for a manifest that the actor did not sign for this blob, HeadConflict when it is sealed
         under an epoch that is not the room's, UploadConflict, DigestMismatch.
         """
-        place = await self._writable(actor, room, blob)
-        held = await self._store.find(room, blob)
+        place = await self._writable(actor, room, upload)
+        final = place if blob is None else Place(room, check_blob_id(blob), actor)
+        held = await self._store.find(room, final.blob)
         if held is not None:
             await self._store.abandon(place)
             await self._recount(place)
         else:
-            _check_manifest(await self._gate.room(actor, room), actor, blob, manifest)
-            held = await self._finish(place, manifest)
-        if held.place == place:  # a repeat is noted too: the entry of the first time may have found the disk full
-            await self._audit.done("blob.store", actor=actor, target=blob, room=room, size=held.size)
+            _check_manifest(await self._gate.room(actor, room), actor, final.blob, manifest)
+            held = await self._finish(place, final, manifest)
+        if held.place == final:  # a repeat is noted too: the entry of the first time may have found the disk full
+            await self._audit.done("blob.store", actor=actor, target=final.blob, room=room, size=held.size)
         return held
 
-    async def _finish(self, place: Place, manifest: bytes) -> Held:
+    async def _finish(self, place: Place, final: Place, manifest: bytes) -> Held:
         try:
-            held = await self._store.finish(place, manifest, int(self._clock()))
+            held = await self._store.finish(place, manifest, int(self._clock()), final.blob)
         except UnibusError:
             await self._recount(place)
+            await self._recount(final)
             raise
-        if held.place != place:
-            self._ledger.release(place)
+        self._ledger.release(place)
+        if held.place == final:
+            self._ledger.note(final, held.size)
         return held
 
     async def abandon(self, actor: str, room: str, blob: str) -> None:

@@ -6,20 +6,22 @@ tampered with does not load. Only services append, through `extend`; nothing els
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from weakref import WeakValueDictionary
 
 from unibus.crypto.heads import EMPTY, Head, digest
 from unibus.errors import HeadConflict, NoQuorum, NotFound, StorageUnavailable, UnibusError
 from unibus.model.directory import Directory
-from unibus.model.records import DIRECTORY, ROOM_PREFIX, Record, read_record, room_log
+from unibus.model.records import DIRECTORY, ROOM_PREFIX, Record, read_records, room_log
 from unibus.model.room import Room
 from unibus.services.moves import LOG as MOVES
 from unibus.services.moves import Move, last_move
 from unibus.store.port import Append, PositionTaken, Store
+from unibus.tasks import spread
 
 PAGE = 500
 ROOMS_KEPT = 2048
+_READING = "this node is still reading the bus's records: try again"
 
 
 class Books:
@@ -81,7 +83,7 @@ class Books:
         """Return if what is known here is what the store has now. Raises StorageUnavailable."""
         reason = self._store.current()
         if reason is None and not self._loaded:
-            reason = "this node is still reading the bus's records: try again"
+            reason = _READING
         if reason is not None:
             raise NoQuorum(reason) if reason.startswith(NoQuorum.title) else StorageUnavailable(reason)
 
@@ -91,8 +93,12 @@ class Books:
         if self.moving:
             raise StorageUnavailable("a bus is being moved in here: wait until unibus migrate-to-kv is through")
 
+    def holds(self, room: str) -> bool:
+        """Whether the room's state is held here, so that nothing needs to be read for it."""
+        return room in self._rooms
+
     async def room(self, room: str) -> Room:
-        """The room's state now. Raises NotFound for a room that does not exist."""
+        """The room's state now. Raises NotFound for a room that does not exist, StorageUnavailable."""
         log = room_log(room)
         if room not in self._rooms:
             await self._load_room(room)
@@ -103,6 +109,8 @@ class Books:
         return state
 
     async def _load_room(self, room: str) -> None:
+        if not self._loaded:
+            raise StorageUnavailable(_READING)  # another node's removal may be heard of before
         if self.directory.bus is None:
             raise NotFound("this bus has no users yet")
         state = Room(self.directory.bus, room)
@@ -129,11 +137,13 @@ class Books:
     async def _read_on(self, log: str, state: Directory | Room) -> None:
         """Apply what the store has beyond `state`. Others may do so at the same time: each record is applied once."""
         while page := await self._store.entries(log, state.head.sequence, PAGE):
-            for entry in page:
-                record = _read_stored(entry.value)
+            records = await spread(read_records, [entry.value for entry in page])
+            for position, record in enumerate(records, page[0].position):
+                if isinstance(record, UnibusError):
+                    raise _broken(record) from record
                 if state is not self.directory and _names(record) > self.directory.head.sequence:
                     await self.load()
-                if entry.position == state.head.sequence + 1:
+                if position == state.head.sequence + 1:
                     self._take(record, state if isinstance(state, Room) else None)
 
     def _take(self, record: Record, room: Room | None) -> None:
@@ -154,14 +164,17 @@ class Books:
         *,
         attachments: Mapping[str, bytes] | None = None,
         marks: Mapping[str, bytes | None] | None = None,
+        beside: Sequence[Append] = (),
     ) -> None:
-        """Append a checked record and apply it. The caller holds the log's lock and shields this from cancellation.
+        """Append a checked record, with what is to be written `beside` it in the same step, and apply it.
+
+        The caller holds the log's lock and shields this from cancellation.
 
         Raises HeadConflict when another writer was first; what it wrote is read before that.
         """
         try:
             await self._store.append(
-                Append(record.log, record.sequence, record.raw, attachments or {}, marks or {}),
+                Append(record.log, record.sequence, record.raw, attachments or {}, marks or {}), *beside
             )
         except PositionTaken as taken:
             await self._read_on(record.log, self.directory if room is None else room)
@@ -179,13 +192,6 @@ class Books:
         if room.head.sequence < record.sequence:
             room.apply(record, self.directory)
         self._keep(room)
-
-
-def _read_stored(raw: bytes) -> Record:
-    try:
-        return read_record(raw)
-    except UnibusError as error:
-        raise _broken(error) from error
 
 
 def _names(record: Record) -> int:

@@ -10,9 +10,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from unibus.errors import StorageUnavailable
+from unibus.crypto.encoding import load_json, unb64u
+from unibus.errors import InvalidInput, StorageUnavailable
 from unibus.model.bodies import RoomArchive, RoomLeave, RoomRemove, RoomSetRole, UserRevoke
-from unibus.model.records import DIRECTORY, ROOM_PREFIX, Record, read_record
+from unibus.model.records import DIRECTORY, ROOM_PREFIX, TYPES, Record, read_record
 from unibus.services.books import Books
 from unibus.services.consequences import Action, Cut, Withdraw, after_directory, after_room, perform
 from unibus.services.moves import LOG as MOVES
@@ -29,20 +30,21 @@ log = structlog.stdlib.get_logger("unibus.following")
 class Following:
     """Give `heard` to the store and keep `run` running. `take_up` reads anew all that this node goes by."""
 
-    def __init__(self, books: Books, store: Store, effects: BusEffects, take_up: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, books: Books, effects: BusEffects, take_up: Callable[[], Awaitable[None]]) -> None:
         self._take_up = take_up
         self._books = books
-        self._store = store
         self._effects = effects
-        self._waiting: deque[tuple[str, int]] = deque()
+        self._waiting: deque[tuple[str, bytes]] = deque()
         self._more = asyncio.Event()
 
-    def heard(self, log: str, position: int) -> None:
+    def heard(self, log: str, position: int, value: bytes) -> None:
         """Take note of the record `position` of `log`, which this node can read from now on. Never waits."""
         if log in {DIRECTORY, MOVES} or log.startswith(ROOM_PREFIX):
             self._books.heard(log, position)
-            self._waiting.append((log, position))
-            self._more.set()
+            # Most records take nothing from anybody: their rooms are read on when somebody asks for them.
+            if log in {DIRECTORY, MOVES} or takes_away(value):
+                self._waiting.append((log, value))
+                self._more.set()
 
     async def run(self) -> None:
         """Have each record take effect, in order, without end."""
@@ -59,23 +61,35 @@ class Following:
                 else:
                     self._waiting.popleft()
 
-    async def _follow(self, name: str, position: int) -> None:
+    async def _follow(self, name: str, value: bytes) -> None:
         if name == MOVES:
             await self._take_up()
         if name == MOVES or self._books.moving:
             return  # nobody is on a bus that is not all here, so nothing is taken from anybody
         await self._books.refresh()
-        (entry,) = await self._store.entries(name, position - 1, 1)
-        record = read_record(entry.value)
-        if isinstance(record.body, _TAKES_AWAY):
-            taking = [action for action in await self._after(record) if isinstance(action, Cut | Withdraw)]
-            await perform(taking, self._effects)
+        if not takes_away(value):
+            return
+        taking = [action for action in await self._after(read_record(value)) if isinstance(action, Cut | Withdraw)]
+        await perform(taking, self._effects)
 
     async def _after(self, record: Record) -> Sequence[Action]:
         directory = self._books.directory
         if record.log == DIRECTORY:
             return after_directory(record, directory)
         return after_room(record, await self._books.room(record.log.removeprefix(ROOM_PREFIX)), directory)
+
+
+def takes_away(raw: bytes) -> bool:
+    """Whether a record says that it takes something from somebody, or says nothing that is understood.
+
+    Verifies nothing: this only tells which records need to be looked at.
+    """
+    try:
+        payload = load_json(unb64u(raw.split(b".")[1]))
+    except (InvalidInput, IndexError):
+        return True
+    kind = payload.get("type") if isinstance(payload, dict) else None
+    return not isinstance(kind, str) or kind not in TYPES or TYPES[kind] in _TAKES_AWAY
 
 
 class Claims:

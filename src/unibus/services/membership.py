@@ -7,6 +7,7 @@ consequences never part. Repeating a record that is in the log already is answer
 import asyncio
 import hmac
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from unibus.crypto.encoding import unb64u
@@ -34,7 +35,7 @@ from unibus.services.books import Books
 from unibus.services.consequences import Action, after_directory, after_room, perform
 from unibus.services.gate import check_invite_of_restored, member_mark, retention_mark
 from unibus.services.ports import BusEffects
-from unibus.store.port import Store
+from unibus.store.port import Append, Store
 
 CLOCK_TOLERANCE = 300  # seconds between a record's `at` and this node's clock
 
@@ -73,14 +74,14 @@ class Membership:
         self._books.check_current()
         check_bootstrap(token, self._bootstrap(), self._audit, "bus.create")
         record = read_record(raw)
-        return await self._audited(record.signer, record, self._append_genesis(record))
+        return await self._audited(record, self._append_genesis(record))
 
     async def append_directory(self, actor: str, raw: bytes) -> Head:
         """Append a directory record that `actor` signed. Raises as `Directory.check`."""
         record = self._read(actor, raw, DIRECTORY)
         if record.sequence == 1:
             raise RuleBroken("this bus exists already")
-        return await self._audited(actor, record, self._append_directory(record))
+        return await self._audited(record, self._append_directory(record))
 
     async def join(self, invite: str, raw: bytes) -> Head:
         """Append the record by which somebody joins who proved to hold `invite`. Raises as `Directory.check`."""
@@ -88,7 +89,7 @@ class Membership:
         if not isinstance(record.body, UserJoin) or record.body.invite != invite:
             raise Forbidden("an invite is good for joining by it, and for nothing else")
         check_invite_of_restored(self._books, invite)
-        return await self._audited(record.signer, record, self._append_directory(record))
+        return await self._audited(record, self._append_directory(record))
 
     async def append_room(self, actor: str, room: str, raw: bytes, sealed: Mapping[str, bytes]) -> Head:
         """Append a room record that `actor` signed, with the sealed keys that it commits to, in one atomic step.
@@ -96,7 +97,7 @@ class Membership:
         Raises as `Room.check`; RuleBroken when the sealed keys are not exactly the recipients'.
         """
         record = self._read(actor, raw, room_log(room))
-        return await self._audited(actor, record, self._append_room(record, room, sealed))
+        return await self._audited(record, self._append_room(record, room, sealed))
 
     def _read(self, actor: str, raw: bytes, log: str) -> Record:
         record = read_record(raw)
@@ -106,24 +107,33 @@ class Membership:
             raise MalformedRecord(f"this record belongs to the log {record.log}, not to {log}")
         return record
 
-    async def _audited(self, actor: str, record: Record, work: Coroutine[Any, Any, Head]) -> Head:
-        # The audit line is the task's too: hanging up must not keep an append out of it.
-        task = asyncio.create_task(self._audit_work(actor, record, work), name=f"append {record.log}")
+    async def _audited(self, record: Record, work: Coroutine[Any, Any, Head]) -> Head:
+        # The audit line is the task's too: hanging up must not keep a refusal out of it.
+        task = asyncio.create_task(self._audit_work(record, work))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
 
-    async def _audit_work(self, actor: str, record: Record, work: Coroutine[Any, Any, Head]) -> Head:
-        target = getattr(record.body, "user", None) or getattr(record.body, "invite", None)
+    async def _audit_work(self, record: Record, work: Coroutine[Any, Any, Head]) -> Head:
         try:
-            head = await work
+            return await work
         except UnibusError as error:
             # A newcomer's key cost nothing yet.
+            actor = record.signer
             stranger = not self._books.directory.active(actor)
-            self._audit.refused(record.type, error, actor=actor, target=target, stranger=stranger, log=record.log)
+            self._audit.refused(
+                record.type, error, actor=actor, target=_target(record), stranger=stranger, log=record.log
+            )
             raise
-        await self._audit.done(record.type, actor=actor, target=target, log=record.log, sequence=record.sequence)
-        return head
+
+    def _noting(self, record: Record) -> AbstractContextManager[Append]:
+        return self._audit.noting(
+            record.type, actor=record.signer, target=_target(record), log=record.log, sequence=record.sequence
+        )
+
+    async def _repeated(self, record: Record) -> None:
+        with self._noting(record) as entry:
+            await self._store.append(entry)
 
     async def close(self) -> None:
         """Wait for the appends that have begun."""
@@ -139,10 +149,12 @@ class Membership:
         books = self._books
         async with books.lock(DIRECTORY):
             if await self._is_repeat(record, books.directory.head):
+                await self._repeated(record)
                 return record.head
             self._check_time(record)
             books.directory.check(record)
-            await books.extend(record, None)
+            with self._noting(record) as entry:
+                await books.extend(record, None, beside=(entry,))
             actions = after_directory(record, books.directory)
         await self._follow(actions)
         return record.head
@@ -151,23 +163,36 @@ class Membership:
         books = self._books
         async with books.lock(record.log):
             state = await self._room_for(record, room)
-            if await self._is_repeat(record, state.head):
-                return record.head
-            self._check_member(record, state)
-            self._check_time(record)
-            self._check_rules(record, state)
-            check_sealed_keys(state, record, sealed, books.directory)
-            await books.extend(record, state, attachments=sealed, marks=marks_of(record, state))
-            actions = after_room(record, state, books.directory)
+            try:
+                actions = await self._extend_room(record, state, sealed)
+            except HeadConflict:
+                if not isinstance(record.body, RoomCreate) or state.head.sequence == 0:
+                    raise
+                # The room was there. Its maker may say so again; for whoever is not in it there is no such room.
+                actions = await self._extend_room(record, await books.room(room), sealed)
         await self._follow(actions)
         return record.head
+
+    async def _extend_room(self, record: Record, state: Room, sealed: Mapping[str, bytes]) -> Sequence[Action]:
+        """What follows from `record`, once it stands: nothing, if it stood already."""
+        books = self._books
+        if await self._is_repeat(record, state.head):
+            await self._repeated(record)
+            return ()
+        self._check_member(record, state)
+        self._check_time(record)
+        self._check_rules(record, state)
+        check_sealed_keys(state, record, sealed, books.directory)
+        with self._noting(record) as entry:
+            await books.extend(record, state, attachments=sealed, marks=marks_of(record, state), beside=(entry,))
+        return after_room(record, state, books.directory)
 
     async def _room_for(self, record: Record, room: str) -> Room:
         bus = self._books.directory.bus
         if bus is None:
             raise RuleBroken("this bus has no users yet")
-        if isinstance(record.body, RoomCreate) and not await self._store.last(room_log(room)):
-            return Room(bus, room)
+        if isinstance(record.body, RoomCreate) and not self._books.holds(room):
+            return Room(bus, room)  # the store finds out whether it is there, and nothing is read for that
         return await self._books.room(room)
 
     async def _is_repeat(self, record: Record, head: Head) -> bool:
@@ -200,6 +225,12 @@ class Membership:
 
     async def _follow(self, actions: Sequence[Action]) -> None:
         await perform(actions, self._effects)
+
+
+def _target(record: Record) -> str | None:
+    named = record.body.__dict__  # a model is slow to say that it has no such field
+    target: str | None = named.get("user") or named.get("invite")
+    return target
 
 
 def _directory_moved(directory: Directory) -> HeadConflict:

@@ -1,6 +1,6 @@
 """What services and the bus ask of each other, as ports. Values only; neither side knows the other's insides."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +29,11 @@ Who that is proven to be is in `services.audit.ACTOR` meanwhile.
 
 Undelivered = Callable[[str, str | None, UnibusError], None]
 """Hears of each delivery that was refused: whose it would have been, of which room if that is known, and why."""
+
+Scaled = Callable[[str, str, str, int], Awaitable[None]]
+"""Hears before an operator's own tool has a stream kept on more nodes: whose tool, where it is, which stream, and on
+how many. Raises StorageUnavailable, and nothing is done then.
+"""
 
 
 class BusPolicy(Protocol):

@@ -60,6 +60,11 @@ class Refusals:
         number, allowance.left_out = allowance.left_out, 0
         return number
 
+    def give_back(self, actor: str | None, number: int) -> None:
+        """Count so many of that actor's as left out again: the entry that was to tell of them was not written."""
+        if number:
+            self._of(actor).left_out += number
+
     def _of(self, actor: str | None) -> Allowance:
         if actor is None:
             return self._strangers

@@ -18,7 +18,7 @@ from unibus.model.blobs import manifest_purpose
 from unibus.model.directory import Directory
 from unibus.model.records import DIRECTORY, ROOM_PREFIX, read_record
 from unibus.model.room import Room
-from unibus.model.wire import AuditEntry
+from unibus.services.audit import read_entry
 from unibus.services.membership import check_sealed_keys, marks_of
 from unibus.services.moves import LOG as MOVES
 from unibus.services.restores import LOG as RESTORES
@@ -112,8 +112,8 @@ def _verify_notes(snapshot: Snapshot, log: str, verified: Verified, progress: Pr
         raise BackupInvalid(f"it has a log {log!r}, which no bus has")
     for number, (position, raw, attached) in enumerate(snapshot.entries(log), 1):
         with _naming(f"the log {log!r}"):
-            entry = load_json(raw)
-            found = AuditEntry.model_validate(entry) if log.startswith(AUDIT_PREFIX) else None
+            load_json(raw)
+            found = read_entry(position, raw) if log.startswith(AUDIT_PREFIX) else None
         if position != number or attached or (found is not None and found.number != number):
             raise BackupInvalid(f"the log {log!r} is not whole")
         if found is not None:

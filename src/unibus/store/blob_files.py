@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from unibus.crypto.encoding import b64u
 from unibus.errors import DigestMismatch, NotFound, StartRefused, StorageUnavailable, TooLarge, UploadConflict
-from unibus.store.blob_layout import BLOCK, BlobLayout, descriptor_of, hash_data, write_block
+from unibus.store.blob_layout import BLOCK, BlobLayout, descriptor_of, hash_data, write_pieces
 from unibus.store.blob_port import Held, Place, Upload
+from unibus.writing import OneAhead, keep_memory
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -25,6 +26,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 GONE = "there is no such upload of yours: begin it again"
+MIXED_UP = "what came is not the part that was signed: send it again"
 
 
 def _refusal(error: OSError) -> StorageUnavailable:
@@ -69,6 +71,7 @@ class FileBlobs:
     @classmethod
     async def open(cls, path: Path) -> "FileBlobs":
         """The blobs below `path`, made if need be. Raises StartRefused."""
+        keep_memory()
         layout = BlobLayout(path)
         try:
             await _in_thread(layout.prepare)
@@ -92,40 +95,51 @@ class FileBlobs:
         """See `BlobStore.upload`."""
         return await _in_thread(self._layout.upload, place)
 
-    async def receive(self, place: Place, offset: int, blocks: AsyncIterator[bytes]) -> Upload:
+    async def receive(
+        self, place: Place, offset: int, blocks: AsyncIterator[bytes], through: str | None = None
+    ) -> Upload:
         """See `BlobStore.receive`."""
         going = await self._find_going(place)
-        async with going.lock:
-            if offset != going.received:
-                raise UploadConflict(f"the upload goes on at {going.received}", offset=going.received)
-            going.turn += 1
-            turn = going.turn
-            with descriptor_of(await self._open(place)) as descriptor:
+        with descriptor_of(await self._open(place)) as descriptor:
+            async with going.lock:
+                if offset != going.received:
+                    raise UploadConflict(f"the upload goes on at {going.received}", offset=going.received)
+                going.turn += 1
+                turn = going.turn
                 hasher = (await self._hash(going, descriptor)).copy()
-        try:
-            position = await self._take(place, going, turn, hasher, blocks)
-        except StorageUnavailable:
-            await self.abandon(place)
-            raise
+            try:
+                position = await self._take(going, turn, descriptor, hasher, blocks)
+            except StorageUnavailable:
+                await self.abandon(place)
+                raise
         async with going.lock:
             self._check_turn(going, turn)
+            if through is not None and b64u(hasher.digest()) != through:
+                raise DigestMismatch(MIXED_UP)
             await _in_thread(self._layout.received, place, going.size, position)
             going.received, going.hasher = position, hasher
         return Upload(place, going.size, position, 0.0)
 
-    async def _take(self, place: Place, going: _Going, turn: int, hasher: "_Hash", blocks: AsyncIterator[bytes]) -> int:
-        position = going.received
-        with descriptor_of(await self._open(place)) as descriptor:
-            async for block in blocks:
-                async with going.lock:
-                    self._check_turn(going, turn)
-                    if position + len(block) > going.size:
-                        raise TooLarge(f"the part goes beyond the upload's {going.size} bytes")
-                    await _in_thread(write_block, descriptor, block, position, hasher)
-                position += len(block)
+    async def _take(
+        self, going: _Going, turn: int, descriptor: int, hasher: "_Hash", blocks: AsyncIterator[bytes]
+    ) -> int:
+        position = come = going.received
+
+        async def write(pieces: list[bytes]) -> None:
+            nonlocal position
+            async with going.lock:
+                self._check_turn(going, turn)
+                position = await _in_thread(write_pieces, descriptor, pieces, position, hasher)
+
+        async with OneAhead(write) as writing:
+            async for piece in blocks:
+                come += len(piece)
+                if come > going.size:
+                    raise TooLarge(f"the part goes beyond the upload's {going.size} bytes")
+                await writing.take(piece)
         return position
 
-    async def finish(self, place: Place, note: bytes, stored_at: int) -> Held:
+    async def finish(self, place: Place, note: bytes, stored_at: int, blob: str | None = None) -> Held:
         """See `BlobStore.finish`."""
         going = await self._find_going(place)
         async with going.lock:
@@ -134,23 +148,24 @@ class FileBlobs:
             going.turn += 1
             with descriptor_of(await self._open(place)) as descriptor:
                 hasher = await self._hash(going, descriptor)
-            if b64u(hasher.digest()) != place.blob:
+            final = place._replace(blob=blob or place.blob)
+            if b64u(hasher.digest()) != final.blob:
                 await self._drop(place)
                 raise DigestMismatch("what came does not have the hash that is the blob's id: send it again")
             async with self._making:
-                return await self._publish(Held(place, going.size, note, stored_at))
+                return await self._publish(place, Held(final, going.size, note, stored_at))
 
-    async def _publish(self, held: Held) -> Held:
+    async def _publish(self, place: Place, held: Held) -> Held:
         found = await self.find(held.place.scope, held.place.blob)
         if found is None:
             try:
-                await _in_thread(self._layout.publish, held)
+                await _in_thread(self._layout.publish, place, held)
             except StorageUnavailable:
-                await self._drop(held.place)
+                await self._drop(place)
                 raise
-            self._going.pop(held.place, None)
+            self._going.pop(place, None)
             return held
-        await self._drop(held.place)
+        await self._drop(place)
         return found
 
     async def abandon(self, place: Place) -> bool:

@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,11 +22,14 @@ from unibus.crypto.encoding import b64u, dump_json, load_json, unb64u
 from unibus.errors import StorageUnavailable
 from unibus.store.blob_port import Held, Place, Upload, check_parts, is_part
 from unibus.store.files import sync_directory
+from unibus.writing import start_writing
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
 BLOCK = 2**20
+_STEP = 256 * 1024
+"""Bytes that a processor still has at hand when it hashes what it has just copied."""
 _PROGRESS = struct.Struct(">QQ")
 _NEW = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _OLD = os.O_CLOEXEC | os.O_NOFOLLOW
@@ -76,9 +79,9 @@ class BlobLayout:
                     os.pwrite(descriptor, _PROGRESS.pack(size, received), 0)
                 os.fdatasync(descriptor)
 
-    def publish(self, held: Held) -> None:
-        """Make the upload at `held.place` that blob: bytes, then note, then the name, each on disk before the next."""
-        upload = self._upload(held.place)
+    def publish(self, place: Place, held: Held) -> None:
+        """Make the upload at `place` the blob `held`: bytes, then note, then the name, each on disk before the next."""
+        upload = self._upload(place)
         (upload / "meta").unlink(missing_ok=True)
         facts = {"note": b64u(held.note), "owner": held.place.owner, "size": held.size, "stored_at": held.stored_at}
         _write_new(upload / "meta", dump_json(facts))
@@ -92,7 +95,7 @@ class BlobLayout:
         if not scope.exists():
             scope.mkdir(mode=0o700)
             sync_directory(self._held)
-        upload.rename(scope / held.place.blob)
+        upload.rename(scope / check_parts(held.place.blob)[0])
         sync_directory(scope)
         sync_directory(self._uploads)
 
@@ -187,13 +190,20 @@ def _write_new(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def write_block(descriptor: int, block: bytes, position: int, hasher: "_Hash") -> None:
-    """Write all of `block` at `position` and add it to the hash."""
-    view = memoryview(block)
-    while view:
-        written = os.pwrite(descriptor, view, position)
-        view, position = view[written:], position + written
-    hasher.update(block)
+def write_pieces(descriptor: int, pieces: Sequence[bytes], position: int, hasher: "_Hash") -> int:
+    """Write all of `pieces` from `position` on and add them to the hash; where they end.
+
+    The system begins to put them on disk.
+    """
+    begin = position
+    for piece in pieces:
+        view = memoryview(piece)
+        while view:
+            written = os.pwrite(descriptor, view[:_STEP], position)
+            hasher.update(view[:written])
+            view, position = view[written:], position + written
+    start_writing(descriptor, begin, position - begin)
+    return position
 
 
 def hash_data(descriptor: int, size: int) -> "_Hash":

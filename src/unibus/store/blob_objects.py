@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection,
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nats.aio.client import Client
 
@@ -35,15 +36,22 @@ from unibus.store.blob_objects_survey import clear, some_at_once, survey
 from unibus.store.blob_objects_wire import Bucket, Full, Moved
 from unibus.store.blob_port import Held, Place, Upload, check_parts
 
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
 BUCKET = "unibus-blobs"
 GONE = "there is no such upload of yours: begin it again"
+MIXED_UP = "what came is not the part that was signed: send it again"
 _OVERTAKEN = "another request sends this upload now"
 
 
 class ObjectBlobs:
     """Uploads and blobs of all nodes in one bucket. Made by `open`."""
 
-    def __init__(self, bucket: Bucket, subjects: Subjects, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, bucket: Bucket, subjects: Subjects, clock: Callable[[], float], full: Callable[[], bool]
+    ) -> None:
+        self._full = full
         self._bucket = bucket
         self._subjects = subjects
         self._clock = clock
@@ -51,15 +59,23 @@ class ObjectBlobs:
 
     @classmethod
     async def open(
-        cls, client: Callable[[], Client], *, replicas: int, clock: Callable[[], float], bucket: str = BUCKET
+        cls,
+        client: Callable[[], Client],
+        *,
+        replicas: int,
+        clock: Callable[[], float],
+        bucket: str = BUCKET,
+        beside: str | None = None,
+        full: Callable[[], bool] = lambda: False,
     ) -> "ObjectBlobs":
-        """Blobs in `bucket`, which their first use makes with so many `replicas` if it is not there. Asks nobody yet.
+        """Blobs in `bucket`, which their first use makes if it is not there. Asks nobody yet.
 
-        `client` gives this node's connection as it is at that moment, or raises StorageUnavailable. `clock` gives Unix
-        seconds.
+        It is made with so many `replicas`, or with as many as the stream `beside` has by then, if one is named. While
+        it is `full`, nothing is received. `client` gives this node's connection as it is at that moment, or raises
+        StorageUnavailable. `clock` gives Unix seconds.
         """
         subjects = Subjects(bucket)
-        return cls(Bucket(client, subjects, replicas), subjects, clock)
+        return cls(Bucket(client, subjects, replicas, beside), subjects, clock, full)
 
     async def begin(self, place: Place, size: int) -> Upload:
         """See `BlobStore.begin`."""
@@ -83,32 +99,46 @@ class ObjectBlobs:
         found, _ = await self._announced(place)
         return found.upload if found is not None and found.live else None
 
-    async def receive(self, place: Place, offset: int, blocks: AsyncIterator[bytes]) -> Upload:
+    async def receive(
+        self, place: Place, offset: int, blocks: AsyncIterator[bytes], through: str | None = None
+    ) -> Upload:
         """See `BlobStore.receive`."""
+        if through is not None:
+            await self._hash((await self._live(place))[0])  # before the turn: it may take long, if all is read back
         going, turn = await self._take_turn(place, offset)
         upto, hasher = self._hashes.of(going)
-        sending: asyncio.Task[Announced] | None = None
+        if through is not None and upto != offset:
+            raise UploadConflict(_OVERTAKEN, offset=going.upload.received)
         try:
             async with aclosing(batches(blocks, going.upload.size - offset)) as cut:
-                async for batch in cut:
-                    if sending is not None:
-                        going = await asyncio.shield(sending)
-                    sending = asyncio.create_task(self._send(going, turn, batch))
-                    if upto == offset:
-                        await asyncio.to_thread(hasher.update, batch)
-            if sending is not None:
-                going = await asyncio.shield(sending)
+                going = await self._take(going, turn, cut, hasher if upto == offset else None)
+            if through is not None and b64u(hasher.digest()) != through:
+                raise DigestMismatch(MIXED_UP)
             # Only this makes all of it count.
             now = replace(going, state=State.OPEN, upload=replace(going.upload, touched=self._clock()))
             await self._announce(now, turn)
         except Moved as error:
             raise UploadConflict(_OVERTAKEN, offset=offset) from error
-        finally:
-            if sending is not None:  # one that was cut would take up a place on the server for a while
-                await asyncio.gather(sending, return_exceptions=True)
         if upto == offset:
             self._hashes.keep(now, now.upload.received, hasher)
         return now.upload
+
+    async def _take(
+        self, going: Announced, turn: int, parts: AsyncIterator[bytes], hasher: "_Hash | None"
+    ) -> Announced:
+        """Send batch after batch, each hashed while it is on its way. Raises Moved."""
+        sending: asyncio.Task[Announced] | None = None
+        try:
+            async for batch in parts:
+                if sending is not None:
+                    going = await asyncio.shield(sending)
+                sending = asyncio.create_task(self._send(going, turn, batch))
+                if hasher is not None:
+                    await asyncio.to_thread(hasher.update, batch)
+            return going if sending is None else await asyncio.shield(sending)
+        finally:
+            if sending is not None:  # one that was cut would take up a place on the server for a while
+                await asyncio.gather(sending, return_exceptions=True)
 
     async def _take_turn(self, place: Place, offset: int) -> tuple[Announced, int]:
         """Announce that a part comes: from then on nobody else's part goes on. Then remove what of theirs was cut."""
@@ -128,6 +158,8 @@ class ObjectBlobs:
         return found, turn
 
     async def _send(self, going: Announced, turn: int, batch: bytes) -> Announced:
+        if self._full():  # the upload may go on once there is room
+            raise StorageUnavailable("the cluster has no more room for blobs: free some space and try again")
         upload = going.upload
         subject, guard = self._subjects.chunks(going.nuid), self._subjects.upload(upload.place)
         writes = chunks_of(batch, upload.received, subject, guard, turn)
@@ -140,30 +172,31 @@ class ObjectBlobs:
             marks=marked(going.marks, upload.received, last - len(writes) + 1, upload.size),
         )
 
-    async def finish(self, place: Place, note: bytes, stored_at: int) -> Held:
+    async def finish(self, place: Place, note: bytes, stored_at: int, blob: str | None = None) -> Held:
         """See `BlobStore.finish`."""
+        final = place._replace(blob=blob or place.blob)
         while True:
             going, sequence = await self._live(place)
             upload = going.upload
             if upload.received != upload.size:
                 raise UploadConflict(f"the upload goes on at {upload.received}", offset=upload.received)
-            if await self._digest(going, sequence) != place.blob:
+            if await self._digest(going, sequence) != final.blob:
                 await self.abandon(place)
                 raise DigestMismatch("what came does not have the hash that is the blob's id: send it again")
-            found, replaces = await self._stored(place.scope, place.blob)
+            found, replaces = await self._stored(final.scope, final.blob)
             if found is not None:
                 await self.abandon(place)
                 return found.held
-            stored = Stored(Held(place, upload.size, note, stored_at), going.nuid, going.chunks, going.marks)
+            stored = Stored(Held(final, upload.size, note, stored_at), going.nuid, going.chunks, going.marks)
             with contextlib.suppress(Moved):
                 await self._publish(stored, going, sequence, replaces)
                 return stored.held
 
     async def _publish(self, stored: Stored, going: Announced, sequence: int, replaces: int) -> None:
         """Make it a blob and its upload none, in one step. Raises Moved."""
-        place, names = stored.held.place, self._subjects
-        upload, listed = names.upload(place), names.listed(place.scope, place.blob)
-        meta = names.meta(place.scope, place.blob)
+        final, names = stored.held.place, self._subjects
+        upload, listed = names.upload(going.upload.place), names.listed(final.scope, final.blob)
+        meta = names.meta(final.scope, final.blob)
         done = replace(going, state=State.DONE).encode()
         last = await self._write(
             going,
@@ -172,29 +205,34 @@ class ObjectBlobs:
             Write(listed, b"", only=True),
             Write(meta, stored.encode(names.bucket), replaces, only=True),
         )
-        self._hashes.forget(place)
+        self._hashes.forget(going.upload.place)
         with contextlib.suppress(StorageUnavailable):  # it is no upload any more, and the survey clears it away
             await self._bucket.purge(upload, last)
 
     async def _digest(self, going: Announced, sequence: int) -> str | None:
         """The blob's id that the stored bytes give; None when there are more or fewer chunks than count."""
-        place, subject = going.upload.place, self._subjects.chunks(going.nuid)
+        subject = self._subjects.chunks(going.nuid)
         listing = await self._bucket.listing(subject, sequence)
         if listing.counts.get(subject, 0) != going.chunks:
             return None
+        return b64u((await self._hash(going)).digest())
+
+    async def _hash(self, going: Announced) -> "_Hash":
+        """The hash of all that counts, read back as far as this process does not know it."""
+        place, subject = going.upload.place, self._subjects.chunks(going.nuid)
 
         async def still_there() -> bool:
             found, _ = await self._announced(place)
             return found is not None and found.nuid == going.nuid
 
         upto, hasher = self._hashes.of(going)
-        pieces = read_chunks(self._bucket, subject, going.marks, upto, going.upload.size, still_there)
+        pieces = read_chunks(self._bucket, subject, going.marks, upto, going.upload.received, still_there)
         async with aclosing(pieces):
             async for piece in pieces:
                 await asyncio.to_thread(hasher.update, piece)
                 upto += len(piece)
                 self._hashes.keep(going, upto, hasher)  # who gave up waiting and asks again finds what was done
-        return b64u(hasher.digest())
+        return hasher
 
     async def abandon(self, place: Place) -> bool:
         """See `BlobStore.abandon`."""

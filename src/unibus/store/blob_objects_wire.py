@@ -62,12 +62,17 @@ class _Refused(Exception):
 
 
 class Bucket:
-    """Requests about one bucket, which the first of them makes. All methods raise StorageUnavailable."""
+    """Requests about one bucket, which the first of them makes: with so many `replicas`, or with as many as the stream
+    `beside` has by then. All methods raise StorageUnavailable.
+    """
 
-    def __init__(self, client: Callable[[], Client], subjects: Subjects, replicas: int) -> None:
+    def __init__(
+        self, client: Callable[[], Client], subjects: Subjects, replicas: int, beside: str | None = None
+    ) -> None:
         self._client = client
         self._subjects = subjects
         self._replicas = replicas
+        self._beside = beside
         self._there = False
         self._making = asyncio.Lock()
         self._batches = asyncio.Semaphore(_BATCHES)
@@ -211,15 +216,24 @@ class Bucket:
                 except _Refused as refused:
                     if refused.code != _NO_STREAM:
                         raise
-                    await self._ask(
-                        f"$JS.API.STREAM.CREATE.{name}", dump_json(settings(self._subjects, self._replicas))
-                    )
+                    wanted = settings(self._subjects, await self._copies())
+                    await self._ask(f"$JS.API.STREAM.CREATE.{name}", dump_json(wanted))
             except _Refused as refused:
                 if refused.code != _NAME_TAKEN:
                     raise _unavailable(refused) from refused
             except (nats.errors.Error, OSError, TimeoutError) as error:
                 raise _unavailable(error) from error
             self._there = True
+
+    async def _copies(self) -> int:
+        """On how many nodes to keep the bucket: operators may have raised that since the daemon was told."""
+        if self._beside is None:
+            return self._replicas
+        match await self._ask(f"$JS.API.STREAM.INFO.{self._beside}"):
+            case {"config": {"num_replicas": int(replicas)}}:
+                return replicas
+            case _:
+                raise StorageUnavailable("the cluster's answer about records is not understood")
 
     async def _ask(self, subject: str, body: bytes = b"", headers: dict[str, str] | None = None) -> dict[str, object]:
         async with asyncio.timeout(WITHIN):

@@ -29,7 +29,10 @@ def check_parts(*parts: str) -> tuple[str, ...]:
 
 
 class Place(NamedTuple):
-    """Where an upload goes: the scope, the blob's id (base64url of its SHA-256), and who owns it."""
+    """Where an upload or a blob is: the scope, the blob's id (base64url of its SHA-256), and who owns it.
+
+    An upload whose id is not known yet goes by another name of that form instead.
+    """
 
     scope: str
     blob: str
@@ -68,15 +71,21 @@ class BlobStore(Protocol):
     async def upload(self, place: Place) -> Upload | None:
         """The upload, or None."""
 
-    async def receive(self, place: Place, offset: int, blocks: AsyncIterator[bytes]) -> Upload:
+    async def receive(
+        self, place: Place, offset: int, blocks: AsyncIterator[bytes], through: str | None = None
+    ) -> Upload:
         """Take the next bytes. They count when `blocks` has ended without an error, else it is as if none had come.
 
-        Of two at once, the later one goes on and the earlier one ends. Raises NotFound without an upload,
-        UploadConflict (with the right `offset`) for any other offset than where it ended, TooLarge beyond its size.
+        `through` is what the SHA-256 (base64url) of the upload from its beginning through these bytes must be; else
+        they do not count either, and it is DigestMismatch. Of two at once, the later one goes on and the earlier one
+        ends. Raises NotFound without an upload, UploadConflict (with the right `offset`) for any other offset than
+        where it ended, TooLarge beyond its size.
         """
 
-    async def finish(self, place: Place, note: bytes, stored_at: int) -> Held:
-        """Make the upload a blob, durably, and return it; the one that was there first, if there is one.
+    async def finish(self, place: Place, note: bytes, stored_at: int, blob: str | None = None) -> Held:
+        """Make the upload the blob with the id `blob`, its place's by default, durably, and return it.
+
+        If there is one of that id, that one is returned, and the upload is gone.
 
         Raises NotFound without an upload, UploadConflict when bytes are missing, DigestMismatch when they are not those
         of the id; the upload is gone then.

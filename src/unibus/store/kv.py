@@ -10,25 +10,24 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
-from weakref import WeakValueDictionary
 
 import nats.errors
 from structlog.typing import FilteringBoundLogger
 
 from unibus.errors import StorageUnavailable
-from unibus.store.kv_bucket import WITHIN, Bucket
-from unibus.store.kv_entry import TAG_BYTES, Stored, claim_key, log_key, node_key, pack, part_key
+from unibus.store.kv_entry import claim_key, node_key
 from unibus.store.kv_follower import Applied, NodeBeat
 from unibus.store.kv_node import Dial, KvNode
 from unibus.store.kv_posture import describe
 from unibus.store.kv_replica import open_replica
-from unibus.store.port import Append, Counts, Entry, PositionTaken
+from unibus.store.kv_writer import UNKNOWN, KvWriter, check_names, told
+from unibus.store.port import Append, Counts, Entry
 from unibus.store.sqlite import to_add
 from unibus.store.sqlite_errors import CLOSED
-from unibus.store.sqlite_plan import Add
+from unibus.store.sqlite_plan import Adds
 
 LEASE = 5.0
 MARGIN = 600
@@ -36,11 +35,11 @@ MARGIN = 600
 KEPT_PAST = 86_400
 """Seconds for which a claim is kept that had ended when it was made, if nobody has it forgotten before."""
 LONGEST_CLAIM = 10 * 365 * 86_400
-_RETRY = 0.25  # seconds after which a place that seemed taken, but was not filled, is tried again
 _POSTURE_WITHIN = 1.0
-UNKNOWN = "the cluster did not answer, so it is not known whether this was done: it may be repeated"
 
 T = TypeVar("T")
+Heard = Callable[[str, int, bytes], None]
+"""Hears of an entry: its log, position and value."""
 
 
 def boottime() -> float:
@@ -58,16 +57,14 @@ class KvStore:
         durable: Callable[[], Awaitable[bool]],
         random: Callable[[int], bytes],
     ) -> None:
+        self._writer = KvWriter(lambda: self._node, random)
         self._node = make_node(self._heard)
         self._clock = clock
         self._durable = durable
-        self._random = random
         self._begun: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._awaited: dict[tuple[str, int], asyncio.Future[bytes]] = {}
         self._past: dict[str, int] = {}
-        self._callbacks: list[Callable[[str, int], None]] = []
+        self._callbacks: list[Heard] = []
 
     @classmethod
     async def open(
@@ -123,8 +120,8 @@ class KvStore:
             self._require_open()
             await self._node.progress.proof()
 
-    def heard(self, callback: Callable[[str, int], None]) -> None:
-        """Have `callback` told of each log and position that can be read here now, in order. It must not raise."""
+    def heard(self, callback: Heard) -> None:
+        """Have `callback` told of each entry that can be read here from now on, in order. It must not raise."""
         self._callbacks.append(callback)
 
     def nodes(self) -> Mapping[str, NodeBeat]:
@@ -134,12 +131,14 @@ class KvStore:
     async def forget_node(self, name: str) -> None:
         """Have all nodes forget what a node last said that will not come back. Raises StorageUnavailable."""
         self._require_current()
-        async with _told(UNKNOWN):
+        async with told(UNKNOWN):
             await self._node.bucket.delete(node_key(name))
 
-    async def append(self, change: Append) -> None:
+    async def append(self, *changes: Append) -> None:
         """See `Store.append`."""
-        await self._finish(self._append(to_add(change), log_key(change.log, change.position)))
+        adds = Adds(tuple(map(to_add, changes)))
+        check_names(adds.adds)
+        await self._finish(self._writer.append(adds))
 
     async def last(self, log: str) -> Entry | None:
         """See `Store.last`."""
@@ -180,7 +179,7 @@ class KvStore:
     async def sync(self) -> None:
         """See `Store.sync`. Raises StorageUnavailable when the cluster does not answer within 2 s."""
         self._require_open()
-        async with _told("this node did not catch up with the cluster in time: try again"):
+        async with told("this node did not catch up with the cluster in time: try again"):
             await self._node.sync()
 
     async def posture(self) -> Mapping[str, object]:
@@ -203,75 +202,11 @@ class KvStore:
             await asyncio.wait(self._begun)
         await self._node.close()
 
-    async def _append(self, add: Add, key: str) -> None:
-        log, position = place = (add.label, add.position)
-        # One at a time in each log: the next place is known only when the one before it is filled.
-        turn = self._turns.setdefault(log, asyncio.Lock())
-        async with _told("others write to this log and the cluster is slow: try again"):
-            await turn.acquire()
-        try:
-            filled = self._awaited[place] = asyncio.get_running_loop().create_future()
-            try:
-                length = await self._node.replica.length(log)
-                if position > length + 1:
-                    await self.sync()
-                    length = await self._node.replica.length(log)
-                if position != length + 1:
-                    raise PositionTaken(log, length)
-                tag = self._random(TAG_BYTES)
-                if await self._fill(key, pack(add, tag), tag, filled) != tag:
-                    raise PositionTaken(log, await self._node.replica.length(log))
-            finally:
-                del self._awaited[place]
-                filled.cancel()
-        finally:
-            turn.release()
-
-    async def _fill(self, key: str, entry: Stored, tag: bytes, filled: "asyncio.Future[bytes]") -> bytes:
-        """The tag of who filled the place `key`, after trying to with `entry`, which has this one."""
-        bucket = self._node.bucket
-        for number, part in enumerate(entry.parts):
-            async with _told("the cluster did not take a large record in time: try again"):
-                await bucket.create(part_key(tag, number), part)
-        winner = None
-        async with _told(UNKNOWN):
-            while winner is None:
-                winner = await self._try(bucket, key, entry.data, filled)
-        if entry.parts and winner != tag:
-            with contextlib.suppress(StorageUnavailable, nats.errors.Error, OSError):
-                await bucket.purge(part_key(tag, "*"))
-        return winner
-
-    async def _try(self, bucket: Bucket, key: str, data: bytes, filled: "asyncio.Future[bytes]") -> bytes | None:
-        # The replica tells who filled the place, whatever becomes of the answer. Trying twice does no harm: a place is
-        # filled once.
-        began = self._node.began()
-        trying = asyncio.create_task(bucket.create(key, data))
-        trying.add_done_callback(_look)
-        try:
-            waited: list[asyncio.Future[Any]] = [trying, filled]
-            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-            if not filled.done():
-                sequence = await trying
-                if sequence is not None:
-                    self._node.progress.acknowledged(sequence, began)
-                    await self._node.reach(sequence)
-                else:
-                    await asyncio.wait([filled], timeout=_RETRY)
-        finally:
-            trying.cancel()
-        return filled.result() if filled.done() else None
-
     async def _claim(self, key: str, expires_at: int) -> bool:
         left = math.ceil(expires_at - self._clock())
         kept = left + MARGIN if left > 0 else KEPT_PAST
-        async with _told(UNKNOWN):
-            began = self._node.began()
-            sequence = await self._node.bucket.create(key, b"%d" % expires_at, kept if kept < LONGEST_CLAIM else None)
-            if sequence is None:
-                return False
-            self._node.progress.acknowledged(sequence, began)
-            await self._node.reach(sequence)
+        if not await self._writer.claim(key, b"%d" % expires_at, kept if kept < LONGEST_CLAIM else None):
+            return False
         if left <= 0:
             self._past[key] = expires_at
         return True
@@ -279,9 +214,10 @@ class KvStore:
     async def _forget(self, now: int) -> int:
         ended = [key for key, expires_at in self._past.items() if expires_at < now]
         for key in ended:
-            async with _told(UNKNOWN):
+            async with told(UNKNOWN):
                 await self._node.bucket.purge(key)
             del self._past[key]
+            self._writer.forget(key)
         return len(ended)
 
     async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
@@ -316,25 +252,13 @@ class KvStore:
             raise refusal
 
     def _heard(self, entries: Sequence[Applied]) -> None:
-        for append, tag in entries:
-            filled = self._awaited.get((append.log, append.position))
-            if filled is not None and not filled.done():
-                filled.set_result(tag)
+        self._writer.heard(entries)
+        for append, position, _ in entries:
             for callback in self._callbacks:
-                callback(append.log, append.position)
+                callback(append.log, position, append.value)
 
 
 def _look(task: "asyncio.Task[Any]") -> None:
     # Who wanted to know may be gone, and an error that nobody looks at is reported as a fault of the program.
     if not task.cancelled():
         task.exception()
-
-
-@contextlib.asynccontextmanager
-async def _told(late: str) -> AsyncIterator[None]:
-    """Bounds what waits for the cluster, and turns the ways in which it may not answer into errors to tell."""
-    try:
-        async with asyncio.timeout(WITHIN):
-            yield
-    except (TimeoutError, nats.errors.Error, OSError) as error:
-        raise StorageUnavailable(late) from error

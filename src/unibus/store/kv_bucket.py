@@ -4,41 +4,60 @@ Every request ends within a bound, and a write says whether it was done, was not
 read by a listing or a direct get what has to be current: those may be answered by a server that is behind.
 """
 
+import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.nuid import NUID
 
 from unibus.crypto.encoding import dump_json
 from unibus.errors import NoQuorum, StorageUnavailable
+from unibus.store.kv_flow import Flow
+from unibus.tasks import end_tasks
 
 WITHIN = 2.0
 """Seconds that one request may take."""
+_HELD_WITHIN = 1.5  # seconds; who asks gives up after 2, and is to be told that nothing was done
 _MOST_MESSAGES = 512
 _MOST_BYTES = 8 * 1024 * 1024
 _NOT_FOUND = 404
 _UNAVAILABLE = 503
-_TAKEN = frozenset({10071, 10164})  # wrong last sequence: there is another message; or another is being written
+# Wrong last sequence: there is another message, or another is being written; a batch that lost its beginning.
+_TAKEN = frozenset({10071, 10164, 10176})
 _NAME_IN_USE = 10058
 _FULL = frozenset({10023, 10047, 10077})  # insufficient resources, storage; maximum bytes exceeded
 NO_QUORUM = "the cluster has no quorum now: try again in a moment"
 
 
+class Create(NamedTuple):
+    """A key to write that nobody has written, which the server drops after `seconds`."""
+
+    key: str
+    value: bytes
+    seconds: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message of the bucket. `at` is when its leader took it, in Unix seconds; `deleted` that it marks a deletion."""
+    """A message of the bucket. `stamp` is when its leader took it (RFC 3339); `deleted` that it marks a deletion."""
 
     key: str
     sequence: int
     value: bytes
-    at: float
+    stamp: str
     deleted: bool = False
+
+    @property
+    def at(self) -> float:
+        """When its leader took it, in Unix seconds."""
+        return _seconds(self.stamp)
 
 
 def settings(bucket: str, replicas: int) -> dict[str, object]:
@@ -57,6 +76,7 @@ def settings(bucket: str, replicas: int) -> dict[str, object]:
         "allow_rollup_hdrs": True,
         "allow_msg_ttl": True,
         "allow_direct": True,
+        "allow_atomic": True,
         "deny_delete": True,
         "republish": {"src": f"$KV.{bucket}.>", "dest": f"unibus.feed.{bucket}.>"},
     }
@@ -66,11 +86,13 @@ class Bucket:
     """All methods raise StorageUnavailable, NoQuorum when that is why, and errors of `nats.errors` and OSError when
     the connection is gone."""
 
-    def __init__(self, client: Client, name: str) -> None:
+    def __init__(self, client: Client, name: str, monotonic: Callable[[], float]) -> None:
         self._client = client
         self._stream = f"KV_{name}"
         self._prefix = f"$KV.{name}."
         self._name = name
+        self._flow = Flow(monotonic)
+        self._batches = NUID()
 
     async def ensure(self, replicas: int) -> str:
         """Make the bucket if it is not there, bring its settings back but for its replicas; which stream it is."""
@@ -83,7 +105,9 @@ class Bucket:
         found: Mapping[str, object] = info["config"]
         keep = {**found, **wanted, "num_replicas": found["num_replicas"]}
         if keep != found:
-            await self._ask("STREAM.UPDATE", keep)
+            info = await self._ask("STREAM.UPDATE", keep) or info
+        if not info["config"].get("allow_atomic"):  # an older server takes batches for single messages
+            raise StorageUnavailable("nats-server is too old for the cluster's records: it must be 2.12 or newer")
         return str(info["created"])
 
     async def info(self, within: float = WITHIN) -> Mapping[str, Any]:
@@ -93,18 +117,31 @@ class Bucket:
             raise StorageUnavailable("the cluster's bucket of records is gone: restore a backup")
         return info
 
-    async def create(self, key: str, value: bytes, seconds: int | None = None) -> int | None:
-        """Write what no other has written under this key: its sequence, or None if there is something or will be.
+    async def create(self, creates: Sequence[Create]) -> int | None:
+        """Write what no other has written under these keys, all or nothing (NATS ADR-50): the last one's sequence.
 
-        The server drops it after `seconds`. Raises TimeoutError when it may have been done.
+        None if there is something under one of them, or will be. Raises TimeoutError when it may have been done.
         """
-        headers = {"Nats-Expected-Last-Subject-Sequence": "0"}
-        if seconds is not None:
-            headers["Nats-TTL"] = str(seconds)
-        return await self._write(key, value, headers)
+        try:
+            async with asyncio.timeout(_HELD_WITHIN):
+                await self._flow.turn()
+        except TimeoutError as error:
+            raise NoQuorum(NO_QUORUM) from error
+        *others, last = creates
+        if not others:
+            return await self._write(last.key, last.value, _headers(last))
+        batch = self._batches.next().decode()
+        for number, one in enumerate(others, 1):
+            headers = {**_headers(one), "Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+            await self._client.publish(self._prefix + one.key, one.value, headers=headers)
+        end = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(len(creates)), "Nats-Batch-Commit": "1"}
+        return await self._write(last.key, last.value, _headers(last) | end)
 
     async def put(self, key: str, value: bytes) -> int:
-        """Write the key's value, whatever it was; the sequence. Raises TimeoutError when it may have been done."""
+        """Write the key's value, whatever it was, and at once; the sequence.
+
+        Raises TimeoutError when it may have been done.
+        """
         sequence = await self._write(key, value, {})
         if sequence is None:
             raise StorageUnavailable("the cluster refused a write")
@@ -126,7 +163,7 @@ class Bucket:
             return None
         found = answer["message"]
         value = base64.b64decode(found.get("data", ""))
-        return Message(found["subject"].removeprefix(self._prefix), found["seq"], value, _seconds(found["time"]))
+        return Message(found["subject"].removeprefix(self._prefix), found["seq"], value, found["time"])
 
     async def after(self, sequence: int) -> list[Message]:
         """The next messages after this sequence, in order, as the nearest server has them."""
@@ -136,16 +173,47 @@ class Bucket:
         """The messages whose keys match, as the nearest server has them."""
         return await self._get({"multi_last": [self._prefix + pattern]})
 
-    async def listen(self) -> AsyncIterator[Message]:
-        """From now on, what the leader takes: some may be lost, none comes out of order. Ends with the connection."""
-        subscription = await self._client.subscribe(
-            f"unibus.feed.{self._name}.>", pending_msgs_limit=-1, pending_bytes_limit=-1
+    async def listen(self, told: Callable[[Message], None]) -> Callable[[], Coroutine[Any, Any, None]]:
+        """Have `told` hear what the leader takes from now on: some may be lost, none comes out of order.
+
+        Run what is returned: it ends with the connection, or raises what `told` raised, which then hears nothing more.
+        """
+        broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def read(msg: Msg) -> None:
+            if not broken.done():
+                try:
+                    told(self._told(msg))
+                except Exception as error:  # noqa: BLE001 - it is raised where somebody waits
+                    broken.set_exception(error)
+
+        # Called back, because iterating makes a task for every message. An iteration alone ends with its connection,
+        # so there is one over a subject that nobody knows.
+        await self._client.subscribe(
+            f"unibus.feed.{self._name}.>", cb=read, pending_msgs_limit=-1, pending_bytes_limit=-1
         )
+        silence = await self._client.subscribe(self._client.new_inbox())
         await self._client.flush(timeout=int(WITHIN))
-        return (self._read(msg) async for msg in subscription.messages)
+
+        async def connected() -> None:
+            async for _ in silence.messages:
+                pass
+
+        async def listening() -> None:
+            connection = asyncio.create_task(connected(), name="kv connection")
+            try:
+                await asyncio.wait([connection, broken], return_when=asyncio.FIRST_COMPLETED)
+                if broken.done():
+                    broken.result()
+            finally:
+                broken.cancel()
+                await end_tasks(connection)
+
+        return listening
 
     async def _write(self, key: str, value: bytes, headers: dict[str, str]) -> int | None:
-        reply = await self._request(self._prefix + key, value, headers)
+        with self._flow.asking():
+            reply = await self._request(self._prefix + key, value, headers)
         answer = _object(reply.data)
         error = answer.get("error")
         if error is None:
@@ -191,15 +259,24 @@ class Bucket:
             await subscription.unsubscribe()
         return found
 
+    def _told(self, msg: Msg) -> Message:
+        self._flow.heard()  # a leader tells nothing that a majority does not have
+        return self._read(msg)
+
     def _read(self, msg: Msg) -> Message:
         headers = msg.headers or {}
         return Message(
             headers["Nats-Subject"].removeprefix(self._prefix),
             int(headers["Nats-Sequence"]),
             msg.data,
-            _seconds(headers["Nats-Time-Stamp"]),
+            headers["Nats-Time-Stamp"],
             "KV-Operation" in headers,
         )
+
+
+def _headers(create: Create) -> dict[str, str]:
+    headers = {"Nats-Expected-Last-Subject-Sequence": "0"}
+    return headers if create.seconds is None else {**headers, "Nats-TTL": str(create.seconds)}
 
 
 def _seconds(stamp: str) -> float:

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -40,9 +40,10 @@ class NodeBeat(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """An entry that the replica has from now on, and the tag of who wrote it."""
+    """An entry that the replica has from now on, its position, and the tag of who wrote it."""
 
     append: Append
+    position: int
     tag: bytes
 
 
@@ -87,12 +88,11 @@ class Follower:
         for message in await self._bucket.latest("node.*"):
             self._note(message)
 
-    async def hear(self, told: AsyncIterator[Message]) -> None:
-        """Take note of what the bucket tells, until the connection ends. Raises Replaced."""
-        async for message in told:
-            if message.sequence <= self._progress.applied and message.at > self._newest:
-                raise Replaced(REPLACED)
-            self._arrived(message)
+    def told(self, message: Message) -> None:
+        """Take note of what the bucket tells. Raises Replaced."""
+        if message.sequence <= self._progress.applied and message.at > self._newest:
+            raise Replaced(REPLACED)
+        self._arrived(message)
 
     async def run(self) -> None:
         """Take over what there is and what comes, without end. Raises StorageUnavailable, errors of `nats.errors`."""
@@ -160,16 +160,16 @@ class Follower:
         except PositionTaken:
             if len(entries) > 1:
                 return [kept for entry in entries for kept in await self._keep([entry], place)]
-            ((append, _),) = entries
-            if append.position > await self._replica.length(append.log):
+            ((append, position, _),) = entries
+            if position > await self._replica.length(append.log):
                 raise StorageUnavailable(
-                    f"the cluster lacks records of {append.log} before number {append.position}: restore a backup"
+                    f"the cluster lacks records of {append.log} before number {position}: restore a backup"
                 ) from None
             # Writers only ever create keys. Who overwrites one holds the cluster's own login.
             self._log.error(
                 "somebody overwrote a record in the cluster; this node keeps the first",
                 log=append.log,
-                position=append.position,
+                position=position,
             )
             return []
         return entries
@@ -181,7 +181,7 @@ class Follower:
             body = head.body + b"".join(
                 [await self._part(part_key(head.tag, number), wanted) for number, wanted in enumerate(head.digests)]
             )
-            return Applied(unpack(log, position, body), head.tag)
+            return Applied(unpack(log, position, body), position, head.tag)
         except Unreadable as error:
             raise StorageUnavailable(
                 f"the cluster holds {message.key}, which this version cannot read: upgrade this node"

@@ -25,7 +25,7 @@ from unibus.tasks import end_tasks
 
 BEAT_EVERY = 1.0
 _AGAIN = 0.1  # seconds until the next sign of life is tried after one failed
-_DIAL_AGAIN = (0.1, 0.2, 0.5, 1.0)
+_DIAL_AGAIN = (0.1, 0.1, 0.1, 0.2, 0.2, 0.5, 0.5, 1.0)
 _ASK_AFTER = 0.05  # seconds until what was acknowledged is asked for if it is not told
 _GIVE_UP = 30.0  # seconds without quorum after which all is looked at anew: the bucket may be gone
 _CLOSE_WITHIN = 2.0
@@ -128,14 +128,15 @@ class KvNode:
         await self.replica.close()
 
     async def _run(self) -> None:
-        tries = 0
+        tries, named = 0, ""
         while not self._closing:  # nats-py swallows cancellations while it closes
             try:
                 client = await self._dial()
                 try:
-                    tries = 0
                     await self._live(client)
                 finally:
+                    if self._follower is not None:
+                        tries, named = 0, ""
                     self._bucket = self._follower = None
                     self._trouble = _behind(_NO_SERVER)  # until the reason is known
                     await _close(client)
@@ -144,7 +145,9 @@ class KvNode:
                 self._log.warning("this node looks at the cluster anew", reason=error.message)
             except StorageUnavailable as error:
                 self._trouble = error if isinstance(error, NoQuorum) else _behind(error.message)
-                self._log.warning("this node does not follow the cluster now", reason=error.message)
+                if error.message != named:  # without a quorum it is the same for minutes
+                    self._log.warning("this node does not follow the cluster now", reason=error.message)
+                named = error.message
             except (nats.errors.Error, OSError) as error:
                 self._trouble = _behind(_NO_SERVER)
                 self._log.warning("this node does not reach its nats-server now", reason=str(error))
@@ -155,7 +158,7 @@ class KvNode:
             tries += 1
 
     async def _live(self, client: Client) -> None:
-        bucket = Bucket(client, self._name)
+        bucket = Bucket(client, self._name, self._now)
         stream = await bucket.ensure(self._replicas)
         # Acknowledged by a majority, so what is asked next is not asked of a leader that was deposed.
         try:
@@ -164,12 +167,12 @@ class KvNode:
             raise NoQuorum(NO_QUORUM) from error
         await self._fit(bucket, stream)
         follower = Follower(bucket, self.replica, self.progress, stream, self.nodes, self._heard, self._log)
-        told = await bucket.listen()
+        listening = await bucket.listen(follower.told)
         await follower.look()
         self._bucket, self._follower = bucket, follower
         self._trouble = _behind(_CATCHING_UP)
         tasks = [
-            asyncio.create_task(follower.hear(told), name="kv feed"),
+            asyncio.create_task(listening(), name="kv feed"),
             asyncio.create_task(follower.run(), name="kv follower"),
             asyncio.create_task(self._give_signs(), name="kv signs of life"),
         ]

@@ -7,7 +7,7 @@ what the cluster has lost must never be deleted here as well.
 import contextlib
 import hashlib
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Self
 
@@ -18,6 +18,7 @@ from unibus.store.files import COMPANIONS, sync_directory
 from unibus.store.port import Append
 from unibus.store.schema import STEPS
 from unibus.store.sqlite import SqliteStore, to_add
+from unibus.store.sqlite_commit import LENGTHS
 from unibus.store.sqlite_errors import primary_code
 from unibus.store.sqlite_plan import Follow, Place
 
@@ -50,6 +51,11 @@ class Replica(SqliteStore):
                 return Place(stream.removeprefix(_FORM), sequence, digest)
             raise _OtherForm("it is of another version's form")
         return Place("", 0, b"")
+
+    async def lengths(self, logs: Collection[bytes]) -> dict[bytes, int]:
+        """How many entries these logs have, for each that has any."""
+        wanted = ", ".join("?" * len(logs))
+        return dict(await self._read(f"{LENGTHS} ({wanted})", *logs))
 
     async def length(self, log: str) -> int:
         """How many entries a log has."""

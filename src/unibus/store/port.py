@@ -21,15 +21,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """What one append writes in one atomic step.
+    """One entry that an append writes, and what comes with it.
 
-    `attachments` stay with the entry for good, by name. `marks` are small facts derived from entries, kept by
-    name across all logs, so that a question such as "which rooms is she in" needs no scan; None removes one. They
-    can be made again from the entries.
+    `position` None is the next one, whichever it is then. `attachments` stay with the entry for good, by name. `marks`
+    are small facts derived from entries, kept by name across all logs, so that a question such as "which rooms is she
+    in" needs no scan; None removes one. They can be made again from the entries.
     """
 
     log: str
-    position: int
+    position: int | None
     value: bytes
     attachments: Mapping[str, bytes] = field(default_factory=dict)
     marks: Mapping[str, bytes | None] = field(default_factory=dict)
@@ -56,10 +56,11 @@ class Store(Protocol):
     A write that raises it may have been done all the same, unless it is NoQuorum.
     """
 
-    async def append(self, change: Append) -> None:
-        """Add one entry if `change.position` is the log's length + 1, else raise PositionTaken and write nothing.
+    async def append(self, *changes: Append) -> None:
+        """Add entries in one atomic step, in their order.
 
-        Of several racing appends to one position exactly one succeeds. A log comes into being with its first entry.
+        Raises PositionTaken if the `position` of one is not its log's length + 1, and writes nothing then. Of several
+        racing appends to one position exactly one succeeds. A log comes into being with its first entry.
         """
 
     async def last(self, log: str) -> Entry | None:

@@ -19,7 +19,7 @@ from unibus.store.port import Append, Counts, Entry
 from unibus.store.schema import STEPS, Step, prepare
 from unibus.store.snapshot import write_snapshot
 from unibus.store.sqlite_errors import CLOSED, Condition, unavailable
-from unibus.store.sqlite_plan import Add, Claim, Forget, Probe
+from unibus.store.sqlite_plan import Add, Adds, Claim, Forget, Probe
 from unibus.store.sqlite_writer import Writer
 
 BUSY_TIMEOUT = 5.0  # seconds
@@ -45,13 +45,12 @@ class SqliteStore:
     def __init__(
         self,
         path: Path,
-        writing: aiosqlite.Connection,
+        writing: sqlite3.Connection,
         reading: aiosqlite.Connection,
         counting: aiosqlite.Connection,
         owned: AsyncExitStack,
     ) -> None:
         self._path = path
-        self._writing = writing
         self._reading = reading
         self._counting = counting  # goes through all logs: nobody who reads should wait for that
         self._owned = owned
@@ -77,19 +76,19 @@ class SqliteStore:
         try:
             make_private(path)
             async with AsyncExitStack() as owned:
-                writing, reading, counting = [
+                reading, counting = [
                     await owned.enter_async_context(aiosqlite.connect(path, timeout=busy_timeout, isolation_level=None))
-                    for _ in range(3)
+                    for _ in range(2)
                 ]
-                await prepare(writing, path, steps)
+                await prepare(reading, path, steps)
                 tighten(path)
-                for setting in (
+                settings = (
                     "journal_mode = WAL",
                     f"synchronous = {synchronous}",
                     "foreign_keys = ON",
                     f"journal_size_limit = {WAL_KEPT}",
-                ):
-                    await writing.execute_fetchall(f"PRAGMA {setting}")
+                )
+                writing = await asyncio.to_thread(_for_writing, path, busy_timeout, settings)
                 for other in (reading, counting):
                     await other.execute_fetchall("PRAGMA query_only = ON")
                 return cls(path, writing, reading, counting, owned.pop_all())
@@ -99,9 +98,9 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise unavailable(error) from error
 
-    async def append(self, change: Append) -> None:
+    async def append(self, *changes: Append) -> None:
         """See `Store.append`."""
-        await self._writer.write(to_add(change))
+        await self._writer.write(Adds(tuple(map(to_add, changes))))
 
     async def last(self, log: str) -> Entry | None:
         """See `Store.last`."""
@@ -163,8 +162,11 @@ class SqliteStore:
         if self._condition.cannot_write:
             with suppress(StorageUnavailable):
                 await self._writer.write(Probe())
-        ((journal_mode,),) = await self._ask(self._writing, "PRAGMA journal_mode")
-        ((synchronous,),) = await self._ask(self._writing, "PRAGMA synchronous")
+        self._require_open()
+        try:
+            journal_mode, synchronous = await self._writer.ask(_settings)
+        except sqlite3.Error as error:
+            raise self._condition.refused(error, writing=False) from error
         return describe(journal_mode, synchronous, self._condition.reasons)
 
     async def close(self) -> None:
@@ -190,6 +192,23 @@ class SqliteStore:
             return await db.execute_fetchall(statement, values)
         except sqlite3.Error as error:
             raise self._condition.refused(error, writing=False) from error
+
+
+def _for_writing(path: Path, busy_timeout: float, settings: Iterable[str]) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
+    try:
+        for setting in settings:
+            db.execute(f"PRAGMA {setting}")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _settings(db: sqlite3.Connection) -> tuple[str, int]:
+    ((journal_mode,),) = db.execute("PRAGMA journal_mode")
+    ((synchronous,),) = db.execute("PRAGMA synchronous")
+    return journal_mode, synchronous
 
 
 def describe(journal_mode: str, synchronous: int, reasons: Sequence[str]) -> Mapping[str, object]:

@@ -12,11 +12,11 @@ from unibus.store.port import PositionTaken
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """An append, its names encoded. `label` is the log's name as it was given."""
+    """An entry to add, its names encoded. `label` is the log's name as it was given; position None is the next."""
 
     label: str
     log: bytes
-    position: int
+    position: int | None
     value: bytes
     attachments: Mapping[bytes, bytes]
     marks: Mapping[bytes, bytes | None]
@@ -25,6 +25,18 @@ class Add:
     def size(self) -> int:
         """About how many bytes this writes."""
         return len(self.value) + sum(map(len, self.attachments.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Adds:
+    """Entries that are added all or none."""
+
+    adds: tuple[Add, ...]
+
+    @property
+    def size(self) -> int:
+        """About how many bytes this writes."""
+        return sum(add.size for add in self.adds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +84,7 @@ class Probe:
     size = 0
 
 
-Write = Add | Claim | Forget | Follow | Probe
+Write = Adds | Claim | Forget | Follow | Probe
 # How many things were written, or why none was.
 Answer = int | PositionTaken
 
@@ -80,6 +92,8 @@ Answer = int | PositionTaken
 @dataclass(slots=True)
 class Rows:
     """The rows that a batch of appends adds, each ready to be bound, and the answer to each append in order.
+
+    Rows of entries and attachments begin with the log's name; `logs` are the names of those that are new.
 
     `marks` maps to what each name holds after the whole batch; None says that it is gone.
     """
@@ -91,23 +105,41 @@ class Rows:
     marks: dict[bytes, bytes | None] = field(default_factory=dict)
 
 
-def plan(adds: Iterable[Add], lengths: Mapping[bytes, int]) -> Rows:
-    """Decide the appends in their order; `lengths` says how long each log is that is not empty."""
+def plan(groups: Iterable[Sequence[Add]], lengths: Mapping[bytes, int]) -> Rows:
+    """Decide the groups in their order; `lengths` says how long each log is that is not empty."""
     rows = Rows()
     reached = dict(lengths)
-    for add in adds:
-        length = reached.get(add.log, 0)
-        if add.position != length + 1:
-            rows.answers.append(PositionTaken(add.label, length))
+    for adds in groups:
+        placed = place_all(adds, reached)
+        if isinstance(placed, PositionTaken):
+            rows.answers.append(placed)
             continue
-        reached[add.log] = add.position
-        if length == 0:
-            rows.logs.append((add.log,))
-        rows.entries.append((add.log, add.position, add.value))
-        rows.attachments += [(add.log, name, add.position, value) for name, value in add.attachments.items()]
-        rows.marks |= add.marks
-        rows.answers.append(1)
+        rows.answers.append(len(placed))
+        for add, position in zip(adds, placed, strict=True):
+            _put(rows, add, position)
     return rows
+
+
+def place_all(adds: Sequence[Add], lengths: dict[bytes, int]) -> tuple[int, ...] | PositionTaken:
+    """The positions of entries that are added all or none; `lengths` is brought up to date if they are."""
+    reached: dict[bytes, int] = {}
+    positions = []
+    for add in adds:
+        following = reached.get(add.log, lengths.get(add.log, 0)) + 1
+        if add.position not in (None, following):
+            return PositionTaken(add.label, lengths.get(add.log, 0))
+        reached[add.log] = following
+        positions.append(following)
+    lengths.update(reached)
+    return tuple(positions)
+
+
+def _put(rows: Rows, add: Add, position: int) -> None:
+    if position == 1:
+        rows.logs.append((add.log,))
+    rows.entries.append((add.log, position, add.value))
+    rows.attachments += [(add.log, name, position, value) for name, value in add.attachments.items()]
+    rows.marks |= add.marks
 
 
 def share_out(claims: Sequence[Claim], inserted: Iterable[bytes]) -> list[Answer]:

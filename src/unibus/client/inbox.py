@@ -1,0 +1,56 @@
+"""What has arrived of one delivery and was not handled yet, in order; and that nothing arrives any more.
+
+One message at a time must not pay for a time-out of its own: a timer that is set now and then looks whether the reader
+has been waiting for too long. Unbounded: the bus's flow control bounds what is on its way.
+"""
+
+import asyncio
+from collections import deque
+
+from nats.aio.msg import Msg
+
+
+class Inbox:
+    """One delivery's messages. `silence` is in seconds. Must be made where an event loop runs."""
+
+    def __init__(self, silence: float) -> None:
+        self._silence = silence
+        self._loop = asyncio.get_running_loop()
+        self._arrived: deque[Msg | None] = deque()
+        self._waiting: asyncio.Future[None] | None = None
+        self._since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def put(self, msg: Msg | None) -> None:
+        """Add a message; None is the end of them."""
+        self._arrived.append(msg)
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def get(self) -> Msg | None:
+        """The next message. Raises TimeoutError when none has come since `silence` after this was called."""
+        if not self._arrived:
+            self._since = self._loop.time()
+            self._waiting = self._loop.create_future()
+            if self._timer is None:
+                self._timer = self._loop.call_later(self._silence, self._look)
+            try:
+                await self._waiting
+            finally:
+                self._waiting = None
+        return self._arrived.popleft()
+
+    def close(self) -> None:
+        """Let go of the timer. Safe to call twice."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._waiting is None or self._waiting.done():
+            return
+        left = self._since + self._silence - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look)
+        else:
+            self._waiting.set_exception(TimeoutError())

@@ -1,0 +1,48 @@
+"""A delivery's messages come in order, and silence is noticed, with one timer for all of them."""
+
+import asyncio
+
+import pytest
+
+from unibus.client.inbox import Inbox
+
+SILENCE = 0.2
+
+
+async def test_they_come_in_order_whether_somebody_waits_or_not() -> None:
+    inbox = Inbox(SILENCE)
+    inbox.put(None)
+    waiting = [await inbox.get()]
+    getting = asyncio.ensure_future(inbox.get())
+    await asyncio.sleep(0)
+    inbox.put(None)
+    inbox.put(None)
+    assert [*waiting, await getting, await inbox.get()] == [None, None, None]
+    inbox.close()
+
+
+async def test_silence_is_counted_from_when_the_reader_began_to_wait() -> None:
+    inbox, loop = Inbox(SILENCE), asyncio.get_running_loop()
+    for _ in range(3):
+        loop.call_later(SILENCE / 2, inbox.put, None)
+        assert await inbox.get() is None
+        # The reader has other things to do; nobody is silent meanwhile.
+        await asyncio.sleep(SILENCE)
+    begin = loop.time()
+    with pytest.raises(TimeoutError):
+        await inbox.get()
+    assert loop.time() - begin >= SILENCE * 0.99
+    inbox.close()
+
+
+async def test_one_who_gave_up_waiting_loses_nothing() -> None:
+    inbox = Inbox(SILENCE)
+    getting = asyncio.ensure_future(inbox.get())
+    await asyncio.sleep(0)
+    getting.cancel()
+    inbox.put(None)
+    await asyncio.gather(getting, return_exceptions=True)
+    assert getting.cancelled()
+    async with asyncio.timeout(5):
+        assert await inbox.get() is None
+    inbox.close()

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,21 @@ async def test_an_upload_goes_on_where_another_process_was_cut(scene: Scene, tmp
     assert names(resume) == []
     await scene.room.get_blob(blob, tmp_path / "target")
     assert (tmp_path / "target").read_bytes() == scene.data
+
+
+async def test_an_upload_that_ended_unheard_is_not_sent_again(scene: Scene, tmp_path: Path) -> None:
+    resume, aside, after = tmp_path / "resume", tmp_path / "aside", Halt()
+
+    def put_aside(done: int, size: int) -> None:
+        if done == size:
+            shutil.copytree(resume, aside)
+
+    blob = await scene.room.put_blob(scene.source, "x", resume=resume, progress=put_aside)
+    assert names(resume) == []
+    # As if the process had ended before it heard that the blob is stored.
+    assert await scene.room.put_blob(scene.source, "x", resume=aside, progress=after) == blob
+    assert (after.seen, names(aside)) == ([], [])
+    assert [found.id for found in await scene.room.blobs()] == [blob]
 
 
 async def test_a_file_that_changed_meanwhile_begins_anew_under_another_key(scene: Scene, tmp_path: Path) -> None:

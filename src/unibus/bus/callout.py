@@ -102,6 +102,8 @@ class Callout:
         await self._workers.close()
 
     async def _asked(self, message: Msg) -> None:
+        if self._own_curve is not None and _reply_to(message) != self._own_curve:
+            return  # another server of the cluster asks its own daemon; nobody else can read it
         self._line.join(message, self._monotonic())
         self._more.set()
 
@@ -122,11 +124,8 @@ class Callout:
 
     async def _take(self, message: Msg) -> None:
         now = int(self._clock())
-        reply_to = (message.headers or {}).get(core.XKEY_HEADER, "")
-        if self._own_curve is not None and reply_to != self._own_curve:
-            return  # another server of the cluster asks its own daemon; nobody else can read it
         try:
-            attempt = core.read_request(message.data, reply_to, self._keys, self._server, now)
+            attempt = core.read_request(message.data, _reply_to(message), self._keys, self._server, now)
         except InvalidInput as error:
             self._log.warning("a callout request was not understood", reason=error.message)
             return
@@ -222,3 +221,7 @@ class Callout:
         except nats.errors.Error as error:
             # The link is lost: the server's life ends for that, and with it the connection that waits.
             self._log.warning("a callout could not be answered", reason=str(error))
+
+
+def _reply_to(message: Msg) -> str:
+    return (message.headers or {}).get(core.XKEY_HEADER, "")

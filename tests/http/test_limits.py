@@ -122,9 +122,8 @@ async def test_who_is_cancelled_for_another_reason_ends() -> None:
 async def test_one_connection_too_many_is_told_so_and_ends() -> None:
     async with limited(Limits(connections=3), [0.0]) as server:
         held = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
-        for reader, writer in held:
-            writer.write(GET)
-            assert (await answer_on(reader)).status == 200
+        for _, writer in held:
+            writer.write(GET[:-1])  # all of them are about to ask something
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(GET)
         refused = await answer_on(reader)
@@ -132,12 +131,29 @@ async def test_one_connection_too_many_is_told_so_and_ends() -> None:
         assert await reader.read() == b""
         writer.close()
         # Those that were there first go on, and one that leaves makes room.
-        held[0][1].write(GET)
+        held[0][1].write(GET[-1:])
         assert (await answer_on(held[0][0])).status == 200
         held[0][1].close()
         await held[0][1].wait_closed()
         assert (await ask(server)).status == 200
         for _, writer in held[1:]:
+            writer.close()
+
+
+async def test_connections_that_are_kept_for_later_keep_nobody_out() -> None:
+    async with limited(Limits(connections=3), [0.0]) as server:
+        held = []
+        for _ in range(8):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            held.append((reader, writer))
+            writer.write(GET)
+            assert (await answer_on(reader)).status == 200
+        for reader, writer in held[:5]:
+            assert await reader.read() == b""  # the longest rested have ended
+            writer.close()
+        for reader, writer in held[5:]:
+            writer.write(GET)
+            assert (await answer_on(reader)).status == 200
             writer.close()
 
 

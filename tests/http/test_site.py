@@ -9,9 +9,19 @@ from tests.http.serving import raw, serving
 from unibus.http.site import Crowd
 
 
-def enter(crowd: Crowd, address: str | None, times: int) -> list[object]:
+class Guest:
+    """A connection that can be ended."""
+
+    ended = False
+
+    def force_close(self) -> None:
+        """Note that it was."""
+        self.ended = True
+
+
+def enter(crowd: Crowd, address: str | None, times: int) -> list[Guest]:
     """That many connections from one address; those that were let in."""
-    connections = [object() for _ in range(times)]
+    connections = [Guest() for _ in range(times)]
     return [connection for connection in connections if crowd.enter(connection, address)]
 
 
@@ -31,7 +41,7 @@ def test_loopback_where_proxies_are_may_have_all() -> None:
 def test_who_leaves_makes_room_for_the_same_address() -> None:
     crowd = Crowd(4)
     first, second = enter(crowd, "192.0.2.1", 2)
-    refused = object()
+    refused = Guest()
     assert not crowd.enter(refused, "192.0.2.1")
     crowd.leave(refused)
     crowd.leave(first)
@@ -43,6 +53,39 @@ def test_who_leaves_makes_room_for_the_same_address() -> None:
 
 def test_a_house_for_one_lets_one_in() -> None:
     assert len(enter(Crowd(1), "192.0.2.1", 1)) == 1
+
+
+def test_who_rests_longest_makes_room() -> None:
+    crowd = Crowd(3)
+    first, second, third = enter(crowd, None, 3)
+    for guest in (first, second, third):
+        crowd.rests(guest)
+    crowd.works(first)
+    crowd.rests(first)  # it was answered once more, and so rests the shortest
+    crowd.works(third)
+    assert len(enter(crowd, None, 2)) == 2
+    assert [guest.ended for guest in (first, second, third)] == [True, True, False]
+    assert enter(crowd, None, 1) == []  # of the others none was answered yet
+    assert crowd.size == 4
+
+
+def test_who_has_the_half_makes_room_itself() -> None:
+    crowd = Crowd(4)
+    (other,) = enter(crowd, "192.0.2.2", 1)
+    first, second = enter(crowd, "192.0.2.1", 2)
+    for guest in (other, first, second):
+        crowd.rests(guest)
+    assert len(enter(crowd, "192.0.2.1", 1)) == 1
+    assert [guest.ended for guest in (other, first, second)] == [False, True, False]
+
+
+def test_who_left_rests_no_more() -> None:
+    crowd = Crowd(1)
+    (gone,) = enter(crowd, None, 1)
+    crowd.leave(gone)
+    crowd.rests(gone)
+    assert len(enter(crowd, None, 2)) == 1
+    assert not gone.ended
 
 
 async def hello(_request: web.Request) -> web.Response:

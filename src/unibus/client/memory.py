@@ -130,7 +130,7 @@ def _read(path: Path) -> _State:
                     {log: Head(int(seq), unb64u(digest, size=32)) for log, (seq, digest) in heads.items()},
                     {room: load_seen(shown) for room, shown in _members(more.get("seen", {})).items()},
                 )
-            except (InvalidInput, ValueError, TypeError) as error:
+            except (InvalidInput, ValueError, TypeError, AttributeError) as error:
                 raise KeyCustody(f"{path} is damaged; move it away to begin anew") from error
         case _:
             raise KeyCustody(f"{path} is not a state file that this unibus knows; move it away to begin anew")

@@ -147,8 +147,11 @@ class Room:
                 yield await asked.get()
 
     async def listen(self) -> None:
-        """Return once signals come in, so that nothing sent from here on is missed. `signals` begins with it, too."""
-        await self._signals.listen(write=False)
+        """Return once signals come in, so that nothing sent from here on is missed. `signals` begins with it, too.
+
+        And questions, where `questions` is being gone through.
+        """
+        await self._signals.listen(write=self._signals.answers)
 
     @property
     def signals_dropped(self) -> int:

@@ -90,6 +90,11 @@ class Signals:
         return bool(self._signals or self._questions)
 
     @property
+    def answers(self) -> bool:
+        """Whether anybody here takes questions."""
+        return bool(self._questions)
+
+    @property
     def dropped(self) -> int:
         """How many signals and questions were lost here because nobody took them fast enough."""
         return self._dropped + self._hearing.inbox.dropped + sum(queue.dropped for queue in self._listeners)

@@ -8,6 +8,7 @@ anything about a request that a handler gets to see.
 import asyncio
 import ssl
 from collections import Counter
+from typing import Protocol
 
 import structlog
 from aiohttp import hdrs, web
@@ -28,24 +29,57 @@ async def tell_no_versions(_request: web.Request, response: web.StreamResponse) 
     response.headers[hdrs.SERVER] = SERVER
 
 
+class Closable(Protocol):
+    """A connection, as a crowd sees it."""
+
+    def force_close(self) -> None:
+        """End it."""
+
+
 class Crowd:
-    """How many connections there are, in all and from each address. Nobody but loopback may have more than half."""
+    """How many connections there are, in all and from each address. Nobody but loopback may have more than half.
+
+    Where there is no room, one that was answered and rests makes some, the longest rested first: clients keep
+    connections for a next request that often never comes, and would keep others out with them.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._open: dict[object, str | None] = {}
+        self._open: dict[Closable, str | None] = {}
         self._by_address: Counter[str | None] = Counter()
+        self._resting: dict[Closable, None] = {}
 
-    def enter(self, connection: object, address: str | None) -> bool:
-        """Count a connection; whether there is room for it."""
+    def enter(self, connection: Closable, address: str | None) -> bool:
+        """Count a connection; whether there is room for it, or was made."""
         self._open[connection] = address
         self._by_address[address] += 1
-        return len(self._open) <= self._most and (
-            address is None or self._by_address[address] <= max(1, self._most // 2)
-        )
+        if not self._fits(address):
+            # An address that has its half makes room itself, and nobody else for it.
+            own = self._too_many(address)
+            longest = next((each for each in self._resting if not own or self._open[each] == address), None)
+            if longest is not None:
+                self.leave(longest)
+                longest.force_close()
+        return self._fits(address)
 
-    def leave(self, connection: object) -> None:
+    def rests(self, connection: Closable) -> None:
+        """It was answered, and may send another request or not."""
+        if connection in self._open:
+            self._resting[connection] = None
+
+    def works(self, connection: Closable) -> None:
+        """It sends another request."""
+        self._resting.pop(connection, None)
+
+    def _too_many(self, address: str | None) -> bool:
+        return address is not None and self._by_address[address] > max(1, self._most // 2)
+
+    def _fits(self, address: str | None) -> bool:
+        return len(self._open) <= self._most and not self._too_many(address)
+
+    def leave(self, connection: Closable) -> None:
         """Count it no longer. Safe to call twice."""
+        self._resting.pop(connection, None)
         if connection in self._open:
             address = self._open.pop(connection)
             self._by_address[address] -= 1
@@ -98,6 +132,11 @@ class Connection(web.RequestHandler):
         if self._crowd.overrun:
             self.force_close()
 
+    def data_received(self, data: bytes) -> None:
+        """Read on; a connection that rested does so no more."""
+        self._crowd.works(self)
+        super().data_received(data)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """Make room for another."""
         self._crowd.leave(self)
@@ -141,7 +180,9 @@ class Connection(web.RequestHandler):
             resp = refusal(resp)
         if self.crowded:
             resp.force_close()
-        return await super().finish_response(request, resp, start_time)
+        sent = await super().finish_response(request, resp, start_time)
+        self._crowd.rests(self)
+        return sent
 
 
 class Site(web.BaseSite):

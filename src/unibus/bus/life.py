@@ -22,6 +22,7 @@ from unibus.bus.cluster import Seat
 from unibus.bus.cluster_watch import ClusterWatch
 from unibus.bus.deliveries import Deliveries
 from unibus.bus.door import Door
+from unibus.bus.fellows import Fellows
 from unibus.bus.keys import BusKeys
 from unibus.bus.links import Links, dial_core
 from unibus.bus.listening import watch_subscriptions
@@ -71,6 +72,7 @@ class Surroundings:
     monotonic: Callable[[], float]
     current: Callable[[], str | None]
     cut_off: Callable[[str], None]
+    fellows: Fellows | None
 
 
 class Life:
@@ -270,6 +272,8 @@ class Life:
             self._run(watch_standing(links, server, registry, around.current, monotonic, around.log), "standing")
             if options.cluster is not None:
                 self._run(share(links, self._server.shut_out, self.cut, monotonic, around.log), "shut out")
+        if around.fellows is not None:
+            self._closing.push_async_callback(await around.fellows.listen(links))
         callout = Callout(
             links,
             around.keys,

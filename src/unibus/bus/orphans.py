@@ -21,18 +21,24 @@ LISTED_WITHIN = 10.0
 _AT_ONCE = 64
 
 
-class _Settings(BaseModel):
+class Settings(BaseModel):
+    """What a delivery's consumer was made with."""
+
     metadata: dict[str, str] = {}
+    deliver_subject: str = ""
+    filter_subject: str = ""
 
 
-class _Consumer(BaseModel):
+class Consumer(BaseModel):
+    """A delivery, as JetStream tells of it."""
+
     name: str
-    config: _Settings = _Settings()
+    config: Settings = Settings()
 
 
 class _Page(BaseModel):
     total: int
-    consumers: list[_Consumer] = []
+    consumers: list[Consumer] = []
     missing: list[str] | None = None
 
 
@@ -47,8 +53,8 @@ async def sweep(links: Links, alive: Collection[str]) -> list[str]:
     Those that the servers which keep them did not tell of are ended as well: they deliver nothing, and their readers
     ask again. Raises BusUnavailable when there may be some left.
     """
-    owners, silent = await _owners(links)
-    gone = orphans(owners, alive)
+    found, silent = await consumers(links)
+    gone = orphans(((one.name, one.config.metadata.get(SERVER)) for one in found), alive)
     for first in range(0, len(gone), _AT_ONCE):
         await asyncio.gather(
             *(links.jetstream(f"CONSUMER.DELETE.{STREAM}.{name}") for name in gone[first : first + _AT_ONCE])
@@ -59,9 +65,9 @@ async def sweep(links: Links, alive: Collection[str]) -> list[str]:
     return gone + silent
 
 
-async def _owners(links: Links) -> tuple[list[tuple[str, str | None]], list[str]]:
-    """All consumers with their servers, and the deliveries nobody told of."""
-    owners: list[tuple[str, str | None]] = []
+async def consumers(links: Links) -> tuple[list[Consumer], list[str]]:
+    """All deliveries, and the names of those that nobody told of. Raises BusUnavailable."""
+    found: list[Consumer] = []
     silent: set[str] = set()
     seen = 0
     while True:
@@ -70,9 +76,9 @@ async def _owners(links: Links) -> tuple[list[tuple[str, str | None]], list[str]
             page = _Page.model_validate(answer)
         except ValidationError as error:
             raise BusUnavailable("nats-server's list of consumers is not understood") from error
-        owners += [(found.name, found.config.metadata.get(SERVER)) for found in page.consumers]
+        found += page.consumers
         silent |= {name for name in page.missing or [] if TOKEN.fullmatch(name)}
         told = len(page.consumers) + len(page.missing or [])
         seen += told
         if not told or seen >= page.total:
-            return owners, sorted(silent)
+            return found, sorted(silent)

@@ -18,6 +18,7 @@ from structlog.typing import FilteringBoundLogger
 from unibus.bus.backoff import Backoff
 from unibus.bus.embedded import Embedded
 from unibus.bus.external import ExternalServer
+from unibus.bus.fellows import Fellows
 from unibus.bus.keys import BusKeys
 from unibus.bus.life import Life, Surroundings
 from unibus.bus.mark import Marker
@@ -27,7 +28,7 @@ from unibus.bus.server import Server
 from unibus.crypto.encoding import dump_json
 from unibus.errors import BusUnavailable, StartRefused
 from unibus.model import subjects
-from unibus.services.ports import BusPolicy, Decided, Scaled, StreamState, Undelivered
+from unibus.services.ports import BusPolicy, Decided, Scaled, StreamState, Taken, Undelivered
 from unibus.tasks import end_tasks
 
 OTHER_CONFIGURATION = "nats-server runs with another configuration than the daemon made: restart the daemon"
@@ -55,6 +56,7 @@ class BusPlane:
         monotonic: Callable[[], float] = time.monotonic,
         current: Callable[[], str | None] = lambda: None,
         cut_off: Callable[[str], None] = lambda _user: None,
+        fellows: Fellows | None = None,
     ) -> None:
         self._options = options
         self._policy = policy
@@ -65,6 +67,7 @@ class BusPlane:
         self._monotonic = monotonic
         self._current = current
         self._cut_off = cut_off
+        self._fellows = fellows
         self._clock = clock
         self._random = random
         self._jitter = jitter
@@ -101,6 +104,7 @@ class BusPlane:
             monotonic=self._monotonic,
             current=self._current,
             cut_off=self._cut_off,
+            fellows=self._fellows,
         )
         try:
             first = await self._begin(around)
@@ -201,6 +205,11 @@ class BusPlane:
         """Take `room` from `user`; nothing of it is delivered or taken when this returns."""
         if self._life is not None:
             await self._life.cut(user, room)
+
+    async def took_effect(self, log: str, position: int, taken: Collection[Taken]) -> None:
+        """See `services.ports.BusEffects`. A node alone has nobody to ask."""
+        if self._fellows is not None:
+            await self._fellows.took_effect(log, position, taken)
 
     async def retain(self, room: str, seconds: int | None, size: int | None) -> None:
         """Drop what the room no longer keeps; what fails is logged, and comes round again."""

@@ -36,6 +36,10 @@ how many. Raises StorageUnavailable, and nothing is done then.
 """
 
 
+Taken = tuple[str, str | None]
+"""Somebody who has lost something: a user, and the room, or None for all that there is."""
+
+
 class BusPolicy(Protocol):
     """What the bus asks of the services: who may connect, and what may they touch. Decided on current state."""
 
@@ -61,6 +65,13 @@ class BusEffects(Protocol):
 
     async def cut(self, user: str) -> None:
         """Cut `user` off now: every delivery and every connection, approved or still being approved."""
+
+    async def took_effect(self, log: str, position: int, taken: Collection[Taken]) -> None:
+        """Return once the record, by which this was `taken`, has taken effect on all other nodes that are there.
+
+        After some seconds also if it has not. Nodes that are silent then let nobody in who was removed, and what they
+        still deliver of it is ended from here.
+        """
 
     async def retain(self, room: str, seconds: int | None, size: int | None) -> None:
         """Drop the room's messages that are older than `seconds`, and the oldest above `size` bytes; None is no limit.

@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 
 from tests.bus.stage import OTHER_ROOM, ROOM, Connection, Member
 from tests.bus.watched import Watched, watched
-from unibus.bus import shut_out
+from unibus.bus import fellows, shut_out
 from unibus.model import subjects
 
 S, C, TOKEN = subjects.STREAM, "consumer", "t" * 22
@@ -114,6 +114,7 @@ def reserved(member: Member, other: Member) -> list[str]:
         "_INBOX.x",
         "_R_.x.y",
         shut_out.SUBJECT,
+        fellows.subject("n1"),
     ]
 
 

@@ -62,6 +62,14 @@ class Network:
         """From now on nothing that `source` sends arrives at `target`."""
         run(*self.inside(target), "iptables", "-w", "-A", "INPUT", "-s", self.address(source), "-j", "DROP")
 
+    def lose(self, source: str, share: float) -> None:
+        """From now on so much of what `source` sends to other nodes is lost, such as 0.2: packets at random."""
+        chance = ("-m", "statistic", "--mode", "random", "--probability", f"{share}")
+        for target in self.names:
+            if target != source:
+                dropping = ("-s", self.address(source), *chance, "-j", "DROP")
+                run(*self.inside(target), "iptables", "-w", "-A", "INPUT", *dropping)
+
     def cut(self, one: str, other: str) -> None:
         """From now on the two do not reach each other."""
         self.drop(one, other)

@@ -1,4 +1,4 @@
-"""Partitions in all shapes, and a slow link, while people work who still reach every node."""
+"""Partitions in all shapes, slow and lossy links, while people work who still reach every node."""
 
 from collections.abc import Callable
 
@@ -89,3 +89,16 @@ async def test_a_slow_link(stage: Stage) -> None:
         stage.network.heal()
 
     await stage.play("a node sends at 256 kbit/s", slow, heal)
+
+
+async def test_a_link_loses_packets(stage: Stage) -> None:
+    await stage.cluster.start()
+    leader = (await stage.cluster.leader()).name
+
+    async def lose() -> None:
+        stage.network.lose(leader, 0.2)
+
+    async def heal() -> None:
+        stage.network.heal()
+
+    await stage.play("a fifth of what the leader sends is lost", lose, heal, started=True)

@@ -12,6 +12,7 @@ from unibus.services.audit import Audit
 from unibus.services.books import Books
 from unibus.services.gate import Gate
 from unibus.services.membership import Membership
+from unibus.services.ports import Taken
 from unibus.services.reading import Reading
 from unibus.store.sqlite import SqliteStore
 
@@ -23,6 +24,7 @@ class NotedEffects:
     """Implements `BusEffects`: keeps the calls in order. After `hold` each call sets `reached` and waits for `held`."""
 
     calls: list[tuple[object, ...]] = field(default_factory=list)
+    waited: list[tuple[str, int, tuple[Taken, ...]]] = field(default_factory=list)
     held: asyncio.Event = field(default_factory=asyncio.Event)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -44,6 +46,9 @@ class NotedEffects:
 
     async def retain(self, room: str, seconds: int | None, size: int | None) -> None:
         await self._note("retain", room, seconds, size)
+
+    async def took_effect(self, log: str, position: int, taken: Collection[Taken]) -> None:
+        self.waited.append((log, position, tuple(taken)))
 
     async def _note(self, *call: object) -> None:
         self.reached.set()

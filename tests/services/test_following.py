@@ -10,6 +10,7 @@ from unibus.crypto.encoding import b64u
 from unibus.model.bodies import RoomRemove, RoomRename
 from unibus.model.records import room_log
 from unibus.services.books import Books
+from unibus.services.followed import Followed
 from unibus.services.following import Following, takes_away
 from unibus.tasks import end_tasks
 
@@ -45,8 +46,8 @@ async def test_a_removal_heard_of_before_the_records_are_read_takes_effect_once_
     removal = room.removal("bob")
     await node.take("ada", room, removal)
     node.effects.calls.clear()
-    books = Books(node.store)
-    following = Following(books, node.effects, books.load)
+    books, followed = Books(node.store), Followed(node.store)
+    following = Following(books, node.effects, books.load, followed)
     running = asyncio.create_task(following.run())
     try:
         following.heard(room_log(room.id), room.state.head.sequence, removal.raw)

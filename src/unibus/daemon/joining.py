@@ -66,6 +66,10 @@ class Joining:
         told = {name: (beat.value, beat.at) for name, beat in kv.nodes().items()}
         return hear(told, max((at for _, at in told.values()), default=0.0))
 
+    def alive(self, kv: "KvStore") -> list[str]:
+        """The names of the nodes that were heard of late."""
+        return [node.name for node in self.heard(kv) if node.alive]
+
     async def join(self, kv: "KvStore", take_up: Callable[[], Awaitable[None]]) -> None:
         """Return once this node may serve, and has read all with `take_up`. Raises StartRefused."""
         while not self.joined:

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Self
 import structlog
 
 from unibus import __version__
+from unibus.bus.fellows import Fellows
 from unibus.bus.options import BusOptions
 from unibus.bus.plane import BusPlane
 from unibus.daemon.bus_side import BusTrail, bus_options, nats_place
 from unibus.daemon.data_dir import BACKUP, MOVING, DataDir
 from unibus.daemon.engines import open_engine
+from unibus.daemon.gauges import gauges
 from unibus.daemon.joining import Joining
 from unibus.daemon.options import Options
 from unibus.daemon.serving import Parts, serve
@@ -31,6 +33,7 @@ from unibus.services.audit import Audit
 from unibus.services.backups import Backups
 from unibus.services.blobs import Blobs
 from unibus.services.books import Books
+from unibus.services.followed import Followed
 from unibus.services.following import Claims, Following
 from unibus.services.gate import Gate
 from unibus.services.membership import Membership
@@ -99,7 +102,8 @@ class Node:
             self.audit = Audit(self.store, options.node_name, time.time)
             stack.push_async_callback(self.audit.close)
             gate = Gate(self.books, self.store)
-            self.metrics = Metrics(self._gauges())
+            self.metrics = Metrics(gauges(self.books.directory, lambda: self.bus.status()))  # noqa: PLW0108 - there is no bus yet
+            self._followed = Followed(self.store)
             self.blobs = Blobs(self.books, gate, self._engine.blobs, self.audit, time.time, options.blobs)
             if self._engine.kv is None:
                 await self._take_up_alone()
@@ -113,6 +117,7 @@ class Node:
                 scaled=trail.scaled,
                 current=self.store.current,
                 cut_off=trail.cut_off,
+                fellows=self._fellows(),
             )
             self.abandoned = Abandoned(
                 *(self.books, gate, self.store, self.blobs, self.bus, self.audit, time.time),
@@ -253,8 +258,14 @@ class Node:
 
         return Nodes(gate, self.audit, self.bus if self._options.cluster is not None else None, known, forget)
 
+    def _fellows(self) -> Fellows | None:
+        kv = self._engine.kv
+        if kv is None:
+            return None
+        return Fellows(self._options.node_name, lambda: self._joining.alive(kv), self._followed.until, log)
+
     def _begin_joining(self, kv: "KvStore") -> None:
-        following = Following(self.books, self.bus, self._take_up)
+        following = Following(self.books, self.bus, self._take_up, self._followed)
         kv.heard(following.heard)
         kv.heard(self._heard)
         self._own(asyncio.create_task(following.run(), name="following"))
@@ -331,17 +342,6 @@ class Node:
             self._joining.draining = True
             await asyncio.sleep(DRAINING)
 
-    def _gauges(self) -> dict[str, tuple[str, Callable[[], float]]]:
-        directory = self.books.directory
-        return {
-            "users": ("active users", lambda: sum(1 for user in directory.users if directory.active(user))),
-            "directory_records": ("records of the directory", lambda: directory.head.sequence),
-            "bus_up": ("whether nats-server serves", lambda: float(bool(self.bus.status()["ready"]))),
-            "bus_restarts": ("restarts of nats-server", lambda: _number(self.bus.status()["restarts"])),
-            "bus_connections": ("connections of members", lambda: _number(self.bus.status()["connections"])),
-            "bus_deliveries": ("open deliveries", lambda: _number(self.bus.status()["deliveries"])),
-        }
-
     async def health(self) -> dict[str, Any]:
         """What `/healthz` shows."""
         try:
@@ -393,7 +393,3 @@ def _refusal(check: Callable[[], None]) -> str | None:
     except StorageUnavailable as error:
         return error.message
     return None
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0

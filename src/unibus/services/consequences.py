@@ -12,7 +12,7 @@ from unibus.model.bodies import RoomArchive, RoomLeave, RoomRemove, RoomRetentio
 from unibus.model.directory import Directory
 from unibus.model.records import DIRECTORY, Record
 from unibus.model.room import Room
-from unibus.services.ports import BusEffects
+from unibus.services.ports import BusEffects, Taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,12 @@ def _who_may_less(record: Record, members: frozenset[str]) -> frozenset[str]:
             return members
         case _:
             return frozenset()
+
+
+def taken_by(actions: Sequence[Action]) -> list[Taken]:
+    """What `actions` take, and from whom."""
+    cut: list[Taken] = [(action.user, None) for action in actions if isinstance(action, Cut)]
+    return cut + [(action.user, action.room) for action in actions if isinstance(action, Withdraw)]
 
 
 async def perform(actions: Sequence[Action], effects: BusEffects) -> None:

@@ -16,6 +16,7 @@ from unibus.model.bodies import RoomArchive, RoomLeave, RoomRemove, RoomSetRole,
 from unibus.model.records import DIRECTORY, ROOM_PREFIX, TYPES, Record, read_record
 from unibus.services.books import Books
 from unibus.services.consequences import Action, Cut, Withdraw, after_directory, after_room, perform
+from unibus.services.followed import Followed
 from unibus.services.moves import LOG as MOVES
 from unibus.services.ports import BusEffects
 from unibus.store.port import Store
@@ -28,13 +29,19 @@ log = structlog.stdlib.get_logger("unibus.following")
 
 
 class Following:
-    """Give `heard` to the store and keep `run` running. `take_up` reads anew all that this node goes by."""
+    """Give `heard` to the store and keep `run` running. `take_up` reads anew all that this node goes by.
 
-    def __init__(self, books: Books, effects: BusEffects, take_up: Callable[[], Awaitable[None]]) -> None:
+    `followed` is told of each record that takes something away, when it is heard of and when it has taken effect.
+    """
+
+    def __init__(
+        self, books: Books, effects: BusEffects, take_up: Callable[[], Awaitable[None]], followed: Followed
+    ) -> None:
         self._take_up = take_up
         self._books = books
         self._effects = effects
-        self._waiting: deque[tuple[str, bytes]] = deque()
+        self._followed = followed
+        self._waiting: deque[tuple[str, int, bytes]] = deque()
         self._more = asyncio.Event()
 
     def heard(self, log: str, position: int, value: bytes) -> None:
@@ -42,8 +49,11 @@ class Following:
         if log in {DIRECTORY, MOVES} or log.startswith(ROOM_PREFIX):
             self._books.heard(log, position)
             # Most records take nothing from anybody: their rooms are read on when somebody asks for them.
-            if log in {DIRECTORY, MOVES} or takes_away(value):
-                self._waiting.append((log, value))
+            taking = takes_away(value)
+            if taking:
+                self._followed.begin(log, position)
+            if taking or log in {DIRECTORY, MOVES}:
+                self._waiting.append((log, position, value))
                 self._more.set()
 
     async def run(self) -> None:
@@ -52,14 +62,16 @@ class Following:
             await self._more.wait()
             self._more.clear()
             while self._waiting:
+                name, position, value = self._waiting[0]
                 try:
-                    await self._follow(*self._waiting[0])
+                    await self._follow(name, value)
                 except StorageUnavailable as error:
                     # Nobody may be forgotten here: what takes something away is tried until it is done.
                     log.warning("a record of another node has no effect yet", reason=error.message)
                     await asyncio.sleep(AGAIN)
                 else:
                     self._waiting.popleft()
+                    self._followed.end(name, position)
 
     async def _follow(self, name: str, value: bytes) -> None:
         if name == MOVES:

@@ -32,7 +32,8 @@ from unibus.model.records import DIRECTORY, Record, read_record, room_log
 from unibus.model.room import Room, check_sealed
 from unibus.services.audit import NOBODY, Audit
 from unibus.services.books import Books
-from unibus.services.consequences import Action, after_directory, after_room, perform
+from unibus.services.consequences import Action, after_directory, after_room, perform, taken_by
+from unibus.services.following import takes_away
 from unibus.services.gate import check_invite_of_restored, member_mark, retention_mark
 from unibus.services.ports import BusEffects
 from unibus.store.port import Append, Store
@@ -150,13 +151,14 @@ class Membership:
         async with books.lock(DIRECTORY):
             if await self._is_repeat(record, books.directory.head):
                 await self._repeated(record)
-                return record.head
-            self._check_time(record)
-            books.directory.check(record)
-            with self._noting(record) as entry:
-                await books.extend(record, None, beside=(entry,))
-            actions = after_directory(record, books.directory)
-        await self._follow(actions)
+                actions: Sequence[Action] = ()
+            else:
+                self._check_time(record)
+                books.directory.check(record)
+                with self._noting(record) as entry:
+                    await books.extend(record, None, beside=(entry,))
+                actions = after_directory(record, books.directory)
+        await self._follow(record, actions)
         return record.head
 
     async def _append_room(self, record: Record, room: str, sealed: Mapping[str, bytes]) -> Head:
@@ -170,7 +172,7 @@ class Membership:
                     raise
                 # The room was there. Its maker may say so again; for whoever is not in it there is no such room.
                 actions = await self._extend_room(record, await books.room(room), sealed)
-        await self._follow(actions)
+        await self._follow(record, actions)
         return record.head
 
     async def _extend_room(self, record: Record, state: Room, sealed: Mapping[str, bytes]) -> Sequence[Action]:
@@ -223,8 +225,12 @@ class Membership:
         if record.directory is None or record.directory.sequence < directory.last_revocation:
             raise _directory_moved(directory)
 
-    async def _follow(self, actions: Sequence[Action]) -> None:
+    async def _follow(self, record: Record, actions: Sequence[Action]) -> None:
         await perform(actions, self._effects)
+        taken = taken_by(actions)
+        # Whoever was asked first may have ended before the other nodes had followed, so a repeated record waits, too.
+        if taken or (not actions and takes_away(record.raw)):
+            await self._effects.took_effect(record.log, record.sequence, taken)
 
 
 def _target(record: Record) -> str | None:

@@ -69,8 +69,7 @@ class BusEffects(Protocol):
     async def took_effect(self, log: str, position: int, taken: Collection[Taken]) -> None:
         """Return once the record, by which this was `taken`, has taken effect on all other nodes that are there.
 
-        After some seconds also if it has not. Nodes that are silent then let nobody in who was removed, and what they
-        still deliver of it is ended from here.
+        After some seconds also if it has not; what nodes that are silent then deliver of it is ended from here.
         """
 
     async def retain(self, room: str, seconds: int | None, size: int | None) -> None:

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from bench.programs import Server, free_ports, healthy, nats_child
+from bench.programs import Server, healthy, nats_child
 from unibus.cli.local_nodes import LocalNodes, local_nodes
 from unibus.cluster.local import LocalNode
+from unibus.cluster.ports import free_ports
 
 NODES = 3
 

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 import sys
 import sysconfig
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -109,15 +108,6 @@ async def daemon(where: Path, *flags: str) -> AsyncIterator[tuple[str, Path]]:
 def daemon_process(data: Path) -> int:
     """The process of the daemon that holds the data directory `data`."""
     return int((data / "lock").read_text())
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(taken.getsockname()[1]) for taken in sockets]
-    for taken in sockets:
-        taken.close()
-    return ports
 
 
 def kept(where: Path) -> Path:

@@ -19,10 +19,11 @@ from bench.herd import Up, identities
 from bench.herded import Herded, herded
 from bench.plan import Plan
 from bench.prepared import prepare
-from bench.programs import daemon, daemon_process, free_ports, fresh, nats_child, nats_server
+from bench.programs import daemon, daemon_process, fresh, nats_child, nats_server
 from bench.stage import Stage
 from unibus.client.bus import connect
 from unibus.client.room import Room
+from unibus.cluster.ports import free_ports
 from unibus.crypto.identity import Identity
 from unibus.tasks import end_tasks
 

@@ -16,7 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from bench.programs import free_ports, fresh, listening, running
+from bench.programs import fresh, listening, running
+from unibus.cluster.ports import free_ports
 
 PROMISE = "sent: in the clear, users and topics checked, acknowledged from memory (defaults, unbounded queues)"
 MISSING = "mosquitto is left out: install the packages in bench/peers.txt"

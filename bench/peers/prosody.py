@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bench.programs import free_ports, fresh, listening, running
+from bench.programs import fresh, listening, running
+from unibus.cluster.ports import free_ports
 from unibus.tasks import end_tasks
 
 PROMISE = "sent: in the clear, users and rights checked, not stored (defaults, no rate limits, no TLS)"

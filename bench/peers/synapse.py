@@ -14,7 +14,8 @@ from typing import Any
 
 import aiohttp
 
-from bench.programs import free_ports, fresh, healthy, running
+from bench.programs import fresh, healthy, running
+from unibus.cluster.ports import free_ports
 from unibus.tasks import end_tasks
 
 CHANGED = "changed: users and rights checked, in SQLite as it comes (defaults, no rate limits)"

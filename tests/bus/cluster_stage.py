@@ -1,7 +1,6 @@
 """Three buses that are one cluster on loopback, each on a directory of its own, over one table of rights."""
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,6 +13,7 @@ from tests.support.processes import nats_servers
 from unibus.bus.cluster import Cluster
 from unibus.bus.options import BusOptions
 from unibus.bus.plane import BusPlane
+from unibus.cluster.ports import free_ports
 from unibus.daemon.route_tls import RouteCertificates
 from unibus.daemon.tls_files import RouteTlsFiles
 
@@ -23,13 +23,6 @@ SETTLED = 30.0
 """Seconds that an election may take on a busy machine, and more."""
 
 
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
 class ClusterStage:
     """The nodes, by position; one that was never started has no bus yet."""
 
@@ -37,7 +30,7 @@ class ClusterStage:
         self._stack = stack
         self.home = home
         self.policy = TablePolicy()
-        self.routes = [free_port() for _ in NAMES]
+        self.routes = free_ports(len(NAMES))
         self.replicas = replicas
         self.authority = Authority(home / "pki", "routes")
         self.certificates = {name: self._certificate(name) for name in NAMES}

@@ -11,11 +11,12 @@ from pathlib import Path
 import nats.errors
 import pytest
 
-from tests.bus.cluster_stage import NAMES, ClusterStage, free_port, ready, trio, until, until_told
+from tests.bus.cluster_stage import NAMES, ClusterStage, ready, trio, until, until_told
 from tests.bus.stage import ROOM, WAIT, Connection, Logbook, Reading, Stage, can_connect, eventually
 from tests.support.processes import nats_servers
 from unibus.bus.options import BusOptions
 from unibus.bus.plane import BusPlane
+from unibus.cluster.ports import free_ports
 from unibus.errors import StartRefused
 from unibus.model.subjects import STREAM
 
@@ -170,7 +171,7 @@ async def test_without_a_quorum_a_node_waits_and_serves_again_with_it(tmp_path: 
 @pytest.mark.slow
 async def test_a_second_node_of_a_name_gives_up_and_the_first_stays(tmp_path: Path) -> None:
     async with trio(tmp_path) as cluster:
-        told = replace(cluster.cluster("one"), port=free_port())
+        told = replace(cluster.cluster("one"), port=free_ports(1)[0])
         (tmp_path / "impostor").mkdir()
         options = BusOptions(tmp_path / "impostor", port=0, node="one", cluster=told)
         second = BusPlane(options, cluster.policy, Logbook().logger)

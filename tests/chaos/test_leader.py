@@ -20,8 +20,9 @@ import pytest
 from tests.builders import identity
 from tests.chaos.conftest import Stage
 from tests.store import kv_servers
-from tests.store.kv_servers import Server, free_ports
+from tests.store.kv_servers import Server
 from unibus import Bus
+from unibus.cluster.ports import free_ports
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(420)]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import Person
-from tests.store.kv_servers import free_ports
+from unibus.cluster.ports import free_ports
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,19 +23,11 @@ import structlog
 from nats.aio.client import Client
 
 from unibus.bus import binary, launch
+from unibus.cluster.ports import free_ports
 from unibus.crypto.encoding import dump_json
 from unibus.store.kv import LEASE, KvStore, boottime
 
 WAIT = 20.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(taken.getsockname()[1]) for taken in sockets]
-    for taken in sockets:
-        taken.close()
-    return ports
 
 
 @dataclass

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.builders import identity
-from tests.store.kv_servers import free_ports
 from tests.support.daemon import Daemon
 from tests.support.processes import nats_servers, no_nats_server
 from unibus import Bus, connect
@@ -26,6 +25,7 @@ from unibus.client.founding import found_bus
 from unibus.client.health import fetch_health
 from unibus.client.trust import make_context
 from unibus.cluster.local import LocalNode, authority, data_dir, environment, prepare
+from unibus.cluster.ports import free_ports
 from unibus.errors import UnibusError
 from unibus.model.subjects import STREAM
 

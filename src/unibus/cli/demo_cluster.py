@@ -5,7 +5,6 @@ the first that does not hold ends the demo with exit code 1. What it starts it e
 """
 
 import asyncio
-import socket
 import tempfile
 import time
 from contextlib import AsyncExitStack, aclosing
@@ -53,12 +52,10 @@ async def _tell(story: Story) -> None:
 
 def _free_nodes() -> "list[LocalNode]":
     """Three nodes on ports that nobody listens on now."""
-    from unibus.cluster.local import LOOPBACK, LocalNode
+    from unibus.cluster.local import LocalNode
+    from unibus.cluster.ports import free_ports
 
-    taken = [socket.create_server((LOOPBACK, 0)) for _ in range(9)]
-    ports = [int(one.getsockname()[1]) for one in taken]
-    for one in taken:
-        one.close()
+    ports = free_ports(9)
     triples = zip(ports[:3], ports[3:6], ports[6:], strict=True)
     return [LocalNode(f"n{number}", http, nats, route) for number, (http, nats, route) in enumerate(triples, 1)]
 

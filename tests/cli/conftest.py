@@ -33,7 +33,7 @@ def ada(town: Town, tmp_path_factory: pytest.TempPathFactory) -> Person:
 
 
 @pytest.fixture
-def stranger(town: Town, tmp_path: Path) -> Person:
+def stranger(town: Town, ada: Person, tmp_path: Path) -> Person:  # noqa: ARG001 - ada has founded the bus by then
     """Somebody without an identity, beside the daemon."""
     return Person(tmp_path / "stranger", town.url)
 

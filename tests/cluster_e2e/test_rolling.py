@@ -1,34 +1,22 @@
 """A rolling restart: every node ends as its manager ends it and comes back, one at a time, and no operation fails."""
 
 import asyncio
-import secrets
 from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.builders import identity
+from tests.cluster_e2e.test_three_nodes import admit_some
 from tests.e2e.load import each_once_and_in_order
 from tests.support.cluster import Cluster
 from tests.support.people import tail
-from unibus import Bus, Room
+from unibus import Room
 from unibus.client.messages import Position
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow, pytest.mark.timeout(180)]
 
 
-async def admit_some(bus: Bus, over: asyncio.Event) -> list[str]:
-    """Admit one user after another; who was admitted. Any call that fails ends this with its error."""
-    admitted: list[str] = []
-    while not over.is_set():
-        name = f"u-{secrets.token_hex(6)}"
-        await bus.admit(name, identity(name).card())
-        admitted.append(name)
-        await asyncio.sleep(0.05)
-    return admitted
-
-
 async def send_some(room: Room, over: asyncio.Event) -> list[Position]:
-    """The same with messages, numbered and each waited for; where they are."""
+    """Send messages, numbered and each waited for, until the event; where they are. One that fails ends this."""
     sent: list[Position] = []
     while not over.is_set():
         sent.append(await room.send(f"{len(sent)}"))

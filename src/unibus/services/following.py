@@ -41,7 +41,7 @@ class Following:
         self._books = books
         self._effects = effects
         self._followed = followed
-        self._waiting: deque[tuple[str, int, bytes]] = deque()
+        self._waiting: deque[tuple[str, int, bytes | None]] = deque()  # None: it takes nothing from anybody
         self._more = asyncio.Event()
 
     def heard(self, log: str, position: int, value: bytes) -> None:
@@ -53,7 +53,7 @@ class Following:
             if taking:
                 self._followed.begin(log, position)
             if taking or log in {DIRECTORY, MOVES}:
-                self._waiting.append((log, position, value))
+                self._waiting.append((log, position, value if taking else None))
                 self._more.set()
 
     async def run(self) -> None:
@@ -62,9 +62,9 @@ class Following:
             await self._more.wait()
             self._more.clear()
             while self._waiting:
-                name, position, value = self._waiting[0]
+                name, position, taking = self._waiting[0]
                 try:
-                    await self._follow(name, value)
+                    await self._follow(name, taking)
                 except StorageUnavailable as error:
                     # Nobody may be forgotten here: what takes something away is tried until it is done.
                     log.warning("a record of another node has no effect yet", reason=error.message)
@@ -73,16 +73,15 @@ class Following:
                     self._waiting.popleft()
                     self._followed.end(name, position)
 
-    async def _follow(self, name: str, value: bytes) -> None:
+    async def _follow(self, name: str, taking: bytes | None) -> None:
         if name == MOVES:
             await self._take_up()
         if name == MOVES or self._books.moving:
             return  # nobody is on a bus that is not all here, so nothing is taken from anybody
         await self._books.refresh()
-        if not takes_away(value):
-            return
-        taking = [action for action in await self._after(read_record(value)) if isinstance(action, Cut | Withdraw)]
-        await perform(taking, self._effects)
+        if taking is not None:
+            actions = await self._after(read_record(taking))
+            await perform([action for action in actions if isinstance(action, Cut | Withdraw)], self._effects)
 
     async def _after(self, record: Record) -> Sequence[Action]:
         directory = self._books.directory

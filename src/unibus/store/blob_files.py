@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from unibus.crypto.encoding import b64u
 from unibus.errors import DigestMismatch, NotFound, StartRefused, StorageUnavailable, TooLarge, UploadConflict
 from unibus.store.blob_layout import BLOCK, BlobLayout, descriptor_of, hash_data, write_pieces
-from unibus.store.blob_port import Held, Place, Upload
+from unibus.store.blob_port import GONE, MIXED_UP, Held, Place, Upload
 from unibus.writing import OneAhead, keep_memory
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-GONE = "there is no such upload of yours: begin it again"
-MIXED_UP = "what came is not the part that was signed: send it again"
 
 
 def _refusal(error: OSError) -> StorageUnavailable:

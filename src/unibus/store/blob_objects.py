@@ -34,14 +34,12 @@ from unibus.store.blob_objects_layout import (
 from unibus.store.blob_objects_reading import read_chunks
 from unibus.store.blob_objects_survey import clear, some_at_once, survey
 from unibus.store.blob_objects_wire import Bucket, Full, Moved
-from unibus.store.blob_port import Held, Place, Upload, check_parts
+from unibus.store.blob_port import GONE, MIXED_UP, Held, Place, Upload, check_parts
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
 BUCKET = "unibus-blobs"
-GONE = "there is no such upload of yours: begin it again"
-MIXED_UP = "what came is not the part that was signed: send it again"
 _OVERTAKEN = "another request sends this upload now"
 
 

@@ -13,6 +13,9 @@ from typing import NamedTuple, Protocol
 
 from unibus.errors import InvalidInput
 
+GONE = "there is no such upload of yours: begin it again"
+MIXED_UP = "what came is not the part that was signed: send it again"
+"""Words that every engine refuses with alike."""
 _PART = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 

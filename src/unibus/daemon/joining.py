@@ -15,7 +15,7 @@ from structlog.stdlib import BoundLogger
 
 from unibus import __version__
 from unibus.crypto.httpsig import WINDOW
-from unibus.daemon.fellows import Beat, Heard, Rules, clock_off, disagreement, hear, namesake, shown, urls
+from unibus.daemon.beats import Beat, Heard, Rules, clock_off, disagreement, hear, namesake, shown, urls
 from unibus.daemon.options import Options
 from unibus.errors import StartRefused, StorageUnavailable
 

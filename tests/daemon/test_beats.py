@@ -2,7 +2,7 @@
 
 import pytest
 
-from unibus.daemon.fellows import ALIVE, Beat, Heard, Rules, clock_off, disagreement, hear, namesake, shown, urls
+from unibus.daemon.beats import ALIVE, Beat, Heard, Rules, clock_off, disagreement, hear, namesake, shown, urls
 
 RULES = Rules(cluster="c", bus_auth="enforce", tls=True, route_tls=True)
 

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { unb64u } from "./client/encoding.js";
 import { Directory } from "./client/directory.js";
-import { openFrame, sealFrame } from "./client/frames.js";
+import { openFrame, sealFrame, sessionAnew } from "./client/frames.js";
 import { cardOf, fingerprint, identityOf, readCard } from "./client/identity.js";
 import { seedKey, seedOf, userKey, userOf } from "./client/nkeys.js";
 import { signedHeaders } from "./client/requests.js";
@@ -115,6 +115,9 @@ each("frames", "frames", async (one) => {
 });
 each("frames", "refused", (one) =>
   refuses(one.error, () => openFrame(hex(one.frame_hex), hex(one.room_key_hex), epochOf(one))),
+);
+each("frames", "sealed_anew", (one) =>
+  assert.equal(sessionAnew(hex(one.session_hex), one.counter).toString("hex"), one.anew_hex),
 );
 
 // A client makes requests and judges none, so that here the ones that are refused have nothing to try.

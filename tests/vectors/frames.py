@@ -7,7 +7,7 @@ from tests.builders import identity
 from tests.vectors.keys import EPOCH, KEY
 from unibus.crypto import nkeys
 from unibus.crypto.encoding import b64u
-from unibus.crypto.frames import MAX_COUNTER, MAX_UNSETTLED, Content, seal_frame
+from unibus.crypto.frames import MAX_COUNTER, MAX_UNSETTLED, Content, seal_frame, session_anew
 from unibus.crypto.heads import Head
 from unibus.crypto.roomkey import EpochRef
 from unibus.errors import FrameInvalid
@@ -75,9 +75,19 @@ def frame_vectors() -> Json:
     ):
         bad.append(_bad(f"rightly signed and encrypted: {why}", made))
     return {
-        "comment": "Frames: the same inputs give the same bytes. `refused` are frames that no client believes.",
+        "comment": "Frames: the same inputs give the same bytes. `refused` are frames that no client believes. "
+        "`sealed_anew` are the sessions of frames that take the messages of others.",
         "frames": good,
         "refused": bad,
+        "sealed_anew": [
+            {
+                "comment": f"in place of the frame with counter {counter}",
+                "session_hex": SESSION.hex(),
+                "counter": counter,
+                "anew_hex": session_anew(SESSION, counter).hex(),
+            }
+            for counter in (0, 1, MAX_COUNTER - 1)
+        ],
     }
 
 

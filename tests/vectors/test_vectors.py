@@ -11,7 +11,7 @@ from tests.vectors.generate import HERE, vectors
 from unibus.crypto import nkeys
 from unibus.crypto.blobs import CHUNK, Opener, seal_chunks, sealed_size
 from unibus.crypto.encoding import b64u, unb64u
-from unibus.crypto.frames import MESSAGES, Content, open_frame, read_envelope, seal_frame
+from unibus.crypto.frames import MESSAGES, Content, open_frame, read_envelope, seal_frame, session_anew
 from unibus.crypto.heads import Head
 from unibus.crypto.identity import Identity, read_card
 from unibus.crypto.invites import proves, read_token
@@ -196,6 +196,11 @@ def test_refused_frames(case: Case) -> None:
     frame, key = bytes.fromhex(case["frame_hex"]), bytes.fromhex(case["room_key_hex"])
     with refused(case["error"]):
         open_frame(frame, read_envelope(frame), key, epoch(case))
+
+
+@cases("frames.json", "sealed_anew")
+def test_sessions_of_frames_sealed_anew(case: Case) -> None:
+    assert session_anew(bytes.fromhex(case["session_hex"]), case["counter"]).hex() == case["anew_hex"]
 
 
 def opened_blob(key: bytes, sealed: bytes) -> bytes:

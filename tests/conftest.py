@@ -3,6 +3,7 @@
 It stands here because only this file is read by the process that writes the summary when others run the tests.
 """
 
+import aiohttp  # noqa: F401 - before a test loads the daemon's program, which leaves aiohttp's client without TLS
 import pytest
 
 from tests.interop.machine import NEEDED, node_is_here

@@ -109,5 +109,4 @@ async def test_who_sent_too_much_is_noted_and_counted(node: Node) -> None:
     await turned_away(node, eve.member)
     (entry,) = await refusals(node, "bus.send")
     assert (entry.actor, entry.facts["code"]) == (identity("eve").user, "rate-limited")
-    counted = [sample for metric in node.metrics.bus_cut_offs.collect() for sample in metric.samples]
-    assert counted[0].value == 1
+    assert node.metrics.bus_cut_offs.count() == 1

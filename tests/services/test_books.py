@@ -102,12 +102,15 @@ async def test_a_room_that_does_not_exist_is_not_remembered(node: Node, room: Ro
     assert (await node.books.room(room.id)).head == room.state.head
 
 
-async def test_a_node_without_a_bus_has_no_rooms(tmp_path: Path) -> None:
+async def test_a_node_without_a_bus_has_no_rooms(tmp_path: Path, story: Story) -> None:
     async with running(tmp_path / "empty.db") as node:
         with pytest.raises(NotFound):
             await node.books.room("a" * 26)
         assert await node.reading.genesis() is None
         assert node.reading.bus_id() is None
+        await node.found(story)  # and that there was none is not remembered
+        for _ in range(2):
+            assert await node.reading.genesis() == story.records[0]
 
 
 async def test_a_log_longer_than_a_page_is_read_whole(tmp_path: Path, story: Story) -> None:

@@ -4,7 +4,6 @@ Run as `python -I -S launch.py PARENT PROGRAM ARGUMENT...`, with nothing but the
 secret: its arguments are for all on the machine to see.
 """
 
-import ctypes
 import os
 import signal
 import sys
@@ -14,6 +13,8 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 def main(arguments: list[str]) -> None:
     """Replace this process by the program in `arguments[1:]`; exit if `arguments[0]` is no longer the parent."""
+    import ctypes  # here: the daemon, which only wants to know where this file is, is smaller without
+
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
         sys.exit(f"cannot tie nats-server to its daemon: {os.strerror(ctypes.get_errno())}")
     # A parent that died before prctl took effect sends no signal: this process was then given another parent.

@@ -17,7 +17,6 @@ from structlog.typing import FilteringBoundLogger
 
 from unibus.bus.backoff import Backoff
 from unibus.bus.embedded import Embedded
-from unibus.bus.external import ExternalServer
 from unibus.bus.fellows import Fellows
 from unibus.bus.keys import BusKeys
 from unibus.bus.life import Life, Surroundings
@@ -77,11 +76,13 @@ class BusPlane:
         self._restarts = 0
         external = options.external
         self._keys = external.keys if external else BusKeys.generate(random)
-        self._server: Server = (
-            ExternalServer(options, external, log, clock=clock, random=random)
-            if external
-            else Embedded(options, self._keys, log)
-        )
+        self._server: Server
+        if external:
+            from unibus.bus.external import ExternalServer  # here: a node with a server of its own is smaller without
+
+            self._server = ExternalServer(options, external, log, clock=clock, random=random)
+        else:
+            self._server = Embedded(options, self._keys, log)
         self._marker = Marker(options.data_dir, log, shared=options.cluster is not None)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done with an exception when the bus can no longer keep its server alive; nobody should go on then."""

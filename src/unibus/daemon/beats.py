@@ -6,7 +6,6 @@ node and let in by the next. Must never put a secret, or the name of a user, int
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -80,6 +79,8 @@ def clock_off(heard: Sequence[Heard], own: str) -> float:
 
     Of an even number of clocks the usual one is between the two in the middle, so that of two nodes neither is right.
     """
+    from statistics import median  # here: a node alone has no use for it
+
     clocks = {node.name: node.ahead for node in heard if node.alive and node.beat is not None}
     return clocks[own] - median(clocks.values()) if own in clocks else 0.0
 

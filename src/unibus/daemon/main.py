@@ -16,6 +16,9 @@ import click
 import structlog
 import uvloop
 
+import unibus.daemon.lean  # noqa: F401 - before everything that loads aiohttp
+
+# isort: split
 from unibus import __version__
 from unibus.daemon.data_dir import TOKEN
 from unibus.daemon.limit_options import Sectioned

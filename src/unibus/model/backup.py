@@ -10,7 +10,6 @@ Pure. There is one way to write each member's header, so a reader compares inste
 beside that (links, other paths, other types, long names) never gets a meaning.
 """
 
-import tarfile
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -22,7 +21,8 @@ from unibus.errors import BackupInvalid, InvalidInput, MalformedRecord
 from unibus.model.blobs import MAX_MANIFEST, MAX_SIZE
 from unibus.model.bodies import Digest, Strict, UserId
 
-BLOCK = tarfile.BLOCKSIZE
+BLOCK = 512
+"""Bytes, of which a tar has a whole number in each member. POSIX.1-1988 (ustar)."""
 END = bytes(2 * BLOCK)
 """How a tar ends."""
 MANIFEST, SIGNATURE = "manifest.jsonl", "signature.jws"
@@ -127,6 +127,8 @@ def read_line(text: bytes) -> Line:
 
 def member(name: str, size: int) -> bytes:
     """The header of one member, `BLOCK` bytes."""
+    import tarfile  # here: with its compressions it is large, and backups are rare
+
     info = tarfile.TarInfo(name)
     info.size, info.mode = size, 0o600
     return info.tobuf(tarfile.GNU_FORMAT, "ascii")
@@ -144,6 +146,8 @@ def whole(name: str, size: int) -> int:
 
 def read_size(block: bytes, name: str) -> int:
     """The size in a header that must be that of member `name`. Raises BackupInvalid."""
+    import tarfile
+
     try:
         size = tarfile.TarInfo.frombuf(block, "ascii", "strict").size
         if size >= 0 and member(name, size) == block:

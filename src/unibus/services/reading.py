@@ -28,6 +28,8 @@ class Reading:
         self._books = books
         self._store = store
         self._gate = gate
+        self._genesis: tuple[str, bytes] | None = None
+        """The bus's id and its first record, once that was asked for: it stays the same for as long as the bus."""
 
     async def directory(self, actor: str, after: int, limit: int) -> LogPage:
         """Records of the directory, for anybody on the bus."""
@@ -67,9 +69,16 @@ class Reading:
 
     async def genesis(self) -> bytes | None:
         """The record that made the bus, for anybody: its hash is the bus's id. None before there is one."""
-        if self._books.directory.bus is None:
+        bus = self._books.directory.bus
+        if self._genesis is not None and self._genesis[0] == bus:
+            return self._genesis[1]
+        if bus is None:
             # Another node may have made it a moment ago, and then nobody must hear that there is none.
             await self._store.sync()
             await self._books.refresh()
         first = await self._store.entries(DIRECTORY, 0, 1)
-        return first[0].value if first else None
+        if not first:
+            return None
+        if bus is not None:
+            self._genesis = bus, first[0].value
+        return first[0].value

@@ -35,6 +35,12 @@ _ATTACHMENTS = """SELECT position, value FROM attachments WHERE log = (SELECT id
     AND name = ? AND position > ? ORDER BY position LIMIT ?"""
 _COUNTS = """SELECT count(*), coalesce(sum((SELECT max(position) FROM entries WHERE log = logs.id)), 0) FROM logs
     WHERE name >= ? AND name < ?"""
+_FEW = "SELECT count(*) <= 100 FROM (SELECT 1 FROM logs WHERE name >= ? AND name < ? LIMIT 101)"
+# Nothing is ever taken out of either table, so the largest number that SQLite has given a row is how many there are.
+# Taken off is what has other names: to go through a hundred thousand rooms instead takes a core a third of a second.
+_COUNTS_BESIDE = """SELECT (SELECT coalesce(max(id), 0) FROM logs) - count(*),
+    (SELECT coalesce(max(rowid), 0) FROM entries)
+    - coalesce(sum((SELECT max(position) FROM entries WHERE log = logs.id)), 0) FROM logs WHERE name < ? OR name >= ?"""
 _LOGS = "SELECT name FROM logs WHERE name >= ? AND name < ? ORDER BY name LIMIT ?"
 _MARKS = "SELECT name, value FROM marks WHERE name >= ? AND name < ? ORDER BY name LIMIT ?"
 
@@ -151,7 +157,9 @@ class SqliteStore:
 
     async def counts(self, prefix: str) -> Counts:
         """See `Store.counts`."""
-        ((logs, entries),) = await self._ask(self._counting, _COUNTS, *_range(prefix, ""))
+        found = _range(prefix, "")
+        ((few,),) = await self._ask(self._counting, _FEW, *found)
+        ((logs, entries),) = await self._ask(self._counting, _COUNTS if few else _COUNTS_BESIDE, *found)
         return Counts(logs, entries)
 
     async def posture(self) -> Mapping[str, object]:

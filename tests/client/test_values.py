@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unibus.client.backoff import delays
-from unibus.client.messages import Position, from_unix_ms, parse_position
+from unibus.client.messages import Message, Position, from_unix_ms, messages_of_frame, parse_position
 from unibus.client.outbox import read_ack
 from unibus.client.reader import read_opened
 from unibus.errors import InvalidInput, LimitReached, NotFound, UnibusError, Untrusted
@@ -52,6 +52,14 @@ def test_a_position_reads_back(sequence: int, offset: int) -> None:
 
 def test_positions_sort_as_messages_came() -> None:
     assert Position(2, 9) < Position(10, 0) < Position(10, 1)
+
+
+@given(st.lists(st.binary(max_size=3), max_size=5), st.integers(0, 6))
+def test_a_frames_messages_come_from_an_offset_on_each_with_its_place(data: list[bytes], first: int) -> None:
+    at = datetime(2027, 1, 15, tzinfo=UTC)
+    shown = list(messages_of_frame("room", "UADA", "ada", at, 17, tuple(data), first))
+    assert shown == [Message("room", "UADA", "ada", data[n], at, Position(17, n)) for n in range(first, len(data))]
+    assert all(type(message) is Message and type(message.position) is Position for message in shown)
 
 
 @pytest.mark.parametrize("text", ["", "17", "17.", ".0", "-1.0", "1.0.0", "1 .0", "²." + "0", "9" * 40 + ".0", "start"])

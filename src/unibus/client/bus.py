@@ -181,7 +181,7 @@ class Bus:
             return change
 
         await self.append(build)
-        return await self._room(made[-1])
+        return self._opened(made[-1])
 
     async def rooms(self) -> list[Room]:
         """The rooms that this identity is in, verified, by name."""
@@ -207,7 +207,11 @@ class Bus:
         return room_named(await self.rooms(), name)
 
     async def _room(self, room: str) -> Room:
-        state = await self.replica.sync_room(room)
+        await self.replica.sync_room(room)
+        return self._opened(room)
+
+    def _opened(self, room: str) -> Room:
+        state = self.replica.rooms[room]
         if state.role(self.user, self.directory) is None:
             raise Untrusted(f"the server shows a room that this identity is not in: {state.id}")
         if room not in self._rooms:

@@ -1,7 +1,10 @@
 """What the application gets: messages, and reports of frames that were refused. Values only."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from itertools import count, repeat
 from typing import NamedTuple
 
 from unibus.errors import FrameMissing, InvalidInput, UnibusError
@@ -45,6 +48,22 @@ class Message(NamedTuple):
     def text(self) -> str:
         """`data` as UTF-8 text; what is not UTF-8 is replaced."""
         return self.data.decode(errors="replace")
+
+
+# Without the lines of Python that a NamedTuple runs for each.
+_position = partial(tuple.__new__, Position)
+_message = partial(tuple.__new__, Message)
+
+
+def messages_of_frame(
+    room: str, sender: str, handle: str, sent_at: datetime, sequence: int, data: Sequence[bytes], first: int = 0
+) -> Iterator[Message]:
+    """The messages of the frame with the number `sequence`, from the offset `first` on.
+
+    Each is made when it is asked for: thousands alive at once cost more in garbage collection than in making.
+    """
+    positions = map(_position, zip(repeat(sequence), count(first)))
+    return map(_message, zip(repeat(room), repeat(sender), repeat(handle), data[first:], repeat(sent_at), positions))
 
 
 def from_unix_ms(value: int) -> datetime:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
 
 from nats.errors import Error as NatsError
@@ -22,7 +22,7 @@ from unibus.client.judge import Judge
 from unibus.client.keeping import Keeper
 from unibus.client.keyring import Keyring
 from unibus.client.link import Link
-from unibus.client.messages import Message, Position, Refusal, from_unix_ms
+from unibus.client.messages import Message, Position, Refusal, from_unix_ms, messages_of_frame
 from unibus.client.opening import Opener, check_publisher
 from unibus.client.order import Gap, explained
 from unibus.client.replica import Replica
@@ -83,8 +83,8 @@ class Reader:
         self._ended = error
         self._inbox.put(None)
 
-    async def messages(self, since: Position | None) -> AsyncGenerator[Message, None]:
-        """All messages after `since`, or from now on if None; without end.
+    async def messages(self, since: Position | None) -> AsyncGenerator[Iterable[Message], None]:
+        """All messages after `since`, or from now on if None, frame by frame; without end.
 
         Raises NotFound when this identity is not, or no longer, in the room; NotAUser; Untrusted errors.
         """
@@ -94,9 +94,8 @@ class Reader:
         after = None if since is None else max(0, since.sequence - 1)
         async with aclosing(self._frames(after)) as frames:
             async for frame in frames:
-                for message in await self._open(frame):
-                    if since is None or message.position > since:
-                        yield message
+                first = since.offset + 1 if since is not None and frame.sequence == since.sequence else 0
+                yield await self._open(frame, first)
 
     async def _frames(self, after: int | None) -> AsyncGenerator[Frame, None]:
         pauses, behind, begun = delays(cap=REOPEN_CAP), 0, False
@@ -164,18 +163,18 @@ class Reader:
             gone.cancel()
             inbox.close()
 
-    async def _open(self, frame: Frame) -> list[Message]:
+    async def _open(self, frame: Frame, first: int) -> Iterable[Message]:
         for pause in delays():
             try:
-                return await self._judged(frame)
+                return await self._judged(frame, first)
             except UnibusError as error:
                 if error.status not in PASSING or isinstance(error, Untrusted):
                     raise
             # The control plane is away for a moment; what it is asked for here will still be there.
             await asyncio.sleep(pause)
-        return []
+        return ()
 
-    async def _judged(self, frame: Frame) -> list[Message]:
+    async def _judged(self, frame: Frame, first: int) -> Iterable[Message]:
         sender = None
         try:
             envelope = read_envelope(frame.data)
@@ -186,7 +185,7 @@ class Reader:
             return self._refuse(frame, sender, error)
         if content is None:
             self._judge.passed(frame.sequence, refused=False)
-            return []
+            return ()
         await self._opener.catch_up(content)
         missing = self._judge.gap(envelope, frame.sequence)
         if missing is not None:
@@ -201,17 +200,13 @@ class Reader:
             return self._refuse(frame, sender, error)
         self._judge.passed(frame.sequence, refused=False)
         self._keeper.shown()
-        room, sender = self._room, envelope.sender
         handle, sent_at = self._replica.directory.handle_of(sender), from_unix_ms(content.sent_at)
-        return [
-            Message(room, sender, handle, data, sent_at, Position(frame.sequence, offset))
-            for offset, data in enumerate(content.messages)
-        ]
+        return messages_of_frame(self._room, sender, handle, sent_at, frame.sequence, content.messages, first)
 
-    def _refuse(self, frame: Frame, sender: str | None, error: UnibusError) -> list[Message]:
+    def _refuse(self, frame: Frame, sender: str | None, error: UnibusError) -> Iterable[Message]:
         self._judge.passed(frame.sequence, refused=True)
         self._report(Refusal(self._room, frame.sequence, sender, error))
-        return []
+        return ()
 
     def _report_missing(self, frame: Frame, envelope: Envelope, gap: Gap) -> None:
         if explained(gap, self._replica.rooms[self._room].retentions, self._clock()):

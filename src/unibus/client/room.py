@@ -102,9 +102,10 @@ class Room:
         start = START if since == "start" else None if since == "now" else since
         self._readers.add(reader)
         try:
-            async with aclosing(reader.messages(start)) as messages:
-                async for message in messages:
-                    yield message
+            async with aclosing(reader.messages(start)) as frames:
+                async for messages in frames:
+                    for message in messages:
+                        yield message
         except (NotFound, NotAUser) as error:
             self.end(error)
             raise

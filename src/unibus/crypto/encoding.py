@@ -13,6 +13,9 @@ from unibus.errors import InvalidInput
 # What the two alphabets of base64 do not share; the standard one's own characters become none at all.
 _TO_STANDARD = bytes.maketrans(b"-_+/=", b"+/   ")
 _TO_URL = bytes.maketrans(b"+/", b"-_")
+# By how many characters stand beyond the last whole four: what pads them, and which last ones have no stray bits.
+_PADDING = (b"", b"===", b"==", b"=")
+_LAST = (b"", b"", b"AQgw", b"AEIMQUYcgkosw048")
 
 
 def b64u(data: bytes) -> str:
@@ -27,11 +30,10 @@ def unb64u(text: str | bytes, *, size: int | None = None) -> bytes:
     """
     try:
         raw = text.encode("ascii") if isinstance(text, str) else text
-        padded = raw.translate(_TO_STANDARD) + b"=" * (-len(raw) % 4)
-        data = binascii.a2b_base64(padded, strict_mode=True)
+        data = binascii.a2b_base64(raw.translate(_TO_STANDARD) + _PADDING[len(raw) % 4], strict_mode=True)
     except (UnicodeEncodeError, binascii.Error, ValueError) as error:
         raise InvalidInput("not base64url without padding") from error
-    if binascii.b2a_base64(data, newline=False) != padded:
+    if len(raw) % 4 and raw[-1] not in _LAST[len(raw) % 4]:
         raise InvalidInput("not canonical base64url without padding")
     if size is not None and len(data) != size:
         raise InvalidInput(f"expected {size} bytes, got {len(data)}")
@@ -83,11 +85,8 @@ def transcript(label: str, *parts: bytes | str | int) -> bytes:
     Each part, the label first, is preceded by its length as four bytes, big endian; text is UTF-8 and a
     number is eight bytes, big endian. Under one label, whose parts have fixed kinds, no two lists give the same bytes.
     """
-    encoded = [_part(label), *(_part(part) for part in parts)]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
-
-
-def _part(part: bytes | str | int) -> bytes:
-    if isinstance(part, bytes):
-        return part
-    return part.encode() if isinstance(part, str) else part.to_bytes(8, "big")
+    encoded: list[bytes] = []
+    for part in (label, *parts):
+        data = part if isinstance(part, bytes) else part.encode() if isinstance(part, str) else part.to_bytes(8, "big")
+        encoded += (len(data).to_bytes(4, "big"), data)
+    return b"".join(encoded)

@@ -62,7 +62,7 @@ class Purpose:
         about = () if self.about is None else (self.about,)
         return transcript(f"unibus {self.name} v1", epoch.bus, epoch.room, header, *about)
 
-    def signed(self, bound: bytes, sealed: bytes) -> bytes:
+    def signed(self, bound: bytes, sealed: bytes | memoryview) -> bytes:
         """What the signature is over: a digest, because Ed25519 goes over its message twice, and slowly."""
         digest = sha256(bound)
         digest.update(sealed)
@@ -139,18 +139,15 @@ def seal_frame(
     if counter >= MAX_COUNTER:
         raise TooLarge("this session has sent its 2^32 frames: begin another")
     messages = content.messages
-    inner = (
-        _INNER.pack(
-            content.sent_at,
-            content.room_head.sequence,
-            content.room_head.digest,
-            content.directory_head.sequence,
-            content.directory_head.digest,
-            len(messages),
-        )
-        + struct.pack(f">{len(messages)}I", *map(len, messages))
-        + b"".join(messages)
+    facts = _INNER.pack(
+        content.sent_at,
+        content.room_head.sequence,
+        content.room_head.digest,
+        content.directory_head.sequence,
+        content.directory_head.digest,
+        len(messages),
     )
+    inner = b"".join((facts, struct.pack(f">{len(messages)}I", *map(len, messages)), *messages))
     if len(inner) + _HEADER.size + 80 > MAX_FRAME:
         raise TooLarge(f"a frame is at most {MAX_FRAME} bytes: send less at once")
     header = _HEADER.pack(VERSION, epoch.number, nkeys.decode_public(key.public), session, unsettled, counter)
@@ -175,13 +172,17 @@ def _sender_text(sender: bytes) -> str:
     return nkeys.encode_public("U", sender)
 
 
+def _sealed(frame: bytes) -> memoryview:
+    return memoryview(frame)[_HEADER.size : -64]
+
+
 def verify_frame(frame: bytes, envelope: Envelope, epoch: EpochRef, purpose: Purpose = MESSAGES) -> bytes:
     """Check the signature, for which no key is needed; returns what it binds beside the ciphertext.
 
     `envelope` is of `read_envelope`. Raises FrameInvalid.
     """
     bound = purpose.bind(epoch, frame[: _HEADER.size])
-    signed = purpose.signed(bound, frame[_HEADER.size : -64])
+    signed = purpose.signed(bound, _sealed(frame))
     if envelope.epoch != epoch.number or not nkeys.verify(envelope.sender, signed, frame[-64:]):
         raise FrameInvalid("a frame whose signature does not hold: it was altered, or made for another room")
     return bound
@@ -198,7 +199,7 @@ def open_frame(
         raise FrameInvalid("a frame that leaves open more than was before it, or can have been on its way")
     cipher = _cipher(room_key, epoch, envelope.sender, envelope.session, purpose.name)
     try:
-        inner = cipher.decrypt(envelope.counter.to_bytes(12, "big"), frame[_HEADER.size : -64], bound)
+        inner = cipher.decrypt(envelope.counter.to_bytes(12, "big"), _sealed(frame), bound)
     except InvalidTag as error:
         raise FrameInvalid("a frame that the room's key does not open") from error
     return _take_apart(inner)
@@ -214,8 +215,5 @@ def _take_apart(inner: bytes) -> Content:
     lengths = struct.unpack_from(f">{count}I", inner, _INNER.size)
     if start + sum(lengths) != len(inner):
         raise FrameInvalid("a frame whose lengths do not add up")
-    messages = []
-    for length in lengths:
-        messages.append(inner[start : start + length])
-        start += length
-    return Content(sent_at, Head(room_seq, room_digest), Head(dir_seq, dir_digest), tuple(messages))
+    messages = tuple([inner[start : (start := start + length)] for length in lengths])
+    return Content(sent_at, Head(room_seq, room_digest), Head(dir_seq, dir_digest), messages)

@@ -73,7 +73,7 @@ def test_arbitrary_text_is_no_key(text: str) -> None:
     assert not nkeys.verify(text, b"message", bytes(64))
 
 
-@given(st.integers(0, 55), st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567abz018= \n"))
+@given(st.integers(0, 55), st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567abz018=_+-!\u0662 \n"))
 def test_one_changed_character_is_noticed(place: int, character: str) -> None:
     text = identity("ada").user
     changed = text[:place] + character + text[place + 1 :]
@@ -83,7 +83,19 @@ def test_one_changed_character_is_noticed(place: int, character: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [str.lower, lambda t: t + "=", lambda t: t + "\n", lambda t: t[:-1], lambda t: t * 2]
+    "change",
+    [
+        str.lower,
+        lambda t: t + "=",
+        lambda t: t + "\n",
+        lambda t: t[:-1],
+        lambda t: t * 2,
+        # Texts of the same number, were it read as Python reads one.
+        lambda t: " " + t,
+        lambda t: "+" + t,
+        lambda t: t[:9] + "_" + t[9:],
+        lambda t: "A" * 8 + t,
+    ],
 )
 def test_look_alikes_of_a_key_are_refused(change) -> None:  # type: ignore[no-untyped-def]  # a table of functions
     with pytest.raises(InvalidInput):

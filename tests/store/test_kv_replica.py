@@ -18,7 +18,9 @@ from tests.store.kv_servers import WAIT, Server, jetstream, node, running
 from unibus.crypto.encoding import b64u
 from unibus.errors import StartRefused, StorageUnavailable
 from unibus.store.kv import boottime
+from unibus.store.kv_entry import pack
 from unibus.store.port import Append, Entry
+from unibus.store.sqlite import to_add
 
 MIB = 1024 * 1024
 
@@ -158,6 +160,36 @@ async def test_the_loser_of_a_race_takes_its_parts_along(server: Server, bucket:
         assert len(await keys(server, bucket, "part.>")) == 3
         await asyncio.gather(a.sync(), b.sync())
         assert await a.last("log") == await b.last("log") == Entry(1, (b"a" if outcomes[0] is None else b"b") * MIB)
+
+
+async def test_lines_that_wait_share_a_message_and_are_read_by_all(server: Server, bucket: str, tmp_path: Path) -> None:
+    async with node(server, tmp_path / "a", bucket) as a, node(server, tmp_path / "b", bucket, name="b") as b:
+        pairs = [(Append(f"room/{n}", 1, b"record"), Append("trail", None, b"line of %d" % n)) for n in range(40)]
+        await asyncio.gather(*(a.append(*pair) for pair in pairs))
+        assert 40 + 1 <= len(await keys(server, bucket, "log.>")) < 40 + 10
+        await b.sync()
+        lines = await b.entries("trail", 0, 100)
+        assert [line.position for line in lines] == list(range(1, 41))
+        assert {line.value for line in lines} == {b"line of %d" % n for n in range(40)}
+    async with node(server, tmp_path / "later", bucket, name="later") as later:
+        assert await later.entries("trail", 0, 100) == lines
+
+
+async def test_two_writers_of_one_trail_never_overlap(server: Server, bucket: str, tmp_path: Path) -> None:
+    async with node(server, tmp_path / "a", bucket) as a, node(server, tmp_path / "b", bucket, name="b") as b:
+        values = {store: [b"%s %d" % (name, n) for n in range(60)] for name, store in ((b"a", a), (b"b", b))}
+        for tens in range(0, 60, 20):  # a run of each is on its way at a time
+            waiting = [
+                store.append(Append("trail", None, value))
+                for store in (a, b)
+                for value in values[store][tens : tens + 20]
+            ]
+            await asyncio.gather(*waiting)
+        await asyncio.gather(a.sync(), b.sync())
+        lines = await a.entries("trail", 0, 200)
+        assert lines == await b.entries("trail", 0, 200)
+        assert [line.position for line in lines] == list(range(1, 121))
+        assert sorted(line.value for line in lines) == sorted(values[a] + values[b])
 
 
 async def test_what_is_not_told_is_asked_for(server: Server, bucket: str, tmp_path: Path) -> None:
@@ -303,11 +335,27 @@ async def test_who_overwrites_or_deletes_a_record_is_not_followed(server: Server
             await other.last("log")
 
 
+async def test_of_lines_that_overwrite_others_none_is_taken(server: Server, bucket: str, tmp_path: Path) -> None:
+    log = Logbook()
+    async with node(server, tmp_path / "replica", bucket, log=log.logger) as store:
+        for line in (b"one", b"two"):
+            await store.append(Append("trail", None, line))
+        forged = pack([to_add(Append("trail", None, line)) for line in (b"forged", b"and one more")], bytes(16))
+        await put(server, bucket, "log.trail.2", forged.data)
+        await log.heard(
+            "somebody overwrote a record in the cluster; this node keeps the first", log="trail", position=2
+        )
+        await store.append(Append("trail", None, b"three"))
+        assert [line.value for line in await store.entries("trail", 0, 10)] == [b"one", b"two", b"three"]
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
         ("log.log.1", b""),
         ("log.log.1", b"\x02" + bytes(20)),
+        ("log.log.1", b"\x02" + bytes(16) + b"\0\0\0\x01a\0\0\0\xffcut"),
+        ("log.log.1", b"\x03" + bytes(20)),
         ("log.log.1", b"\x01" + bytes(20) + b"\0\0\0\xffcut"),
         ("log.log.1", b"\x01" + bytes(16) + b"\0\0\0\x02" + bytes(32)),
         ("log.lo=6F.1", b"\x01" + bytes(20)),

@@ -2,7 +2,7 @@
 
 Keys, below the bucket's own prefix; each is written once, but for `node`:
 
-    log.<log>.<position>   one entry: what one append wrote
+    log.<log>.<position>   one entry, or a run of entries of which this is the first one's position
     part.<tag>.<number>    a piece of an entry too large for one message, written before it
     claim.<hash>           a claim: base64url of the SHA-256 of its name; until when, in Unix seconds
     node.<node>            the last sign of life of a node: bytes that the node's daemon chose
@@ -12,11 +12,14 @@ endian) and then, without parts, its body, else the SHA-256 of each part; the pa
 a list of fields, each after its length in four bytes, big endian: the value; the number of attachments, as four bytes;
 name and value of each attachment; name and value of each mark. A mark's value begins with 1, or is 0 alone where the
 mark goes.
+
+A run is a version (one byte, 2), the tag, and then a list of such fields: the values of entries that have nothing else.
+Only a log's next position is ever written, and a run is taken over whole: so two writers that overlap want one key.
 """
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from unibus.crypto.encoding import b64u
@@ -29,9 +32,10 @@ PART_BYTES = 512 * 1024
 TAG_BYTES = 16
 LONGEST_NAME = 1024
 """Characters of an escaped name: a key travels in one line of NATS' protocol, which is 4 KiB."""
-_VERSION = 1
+_ENTRY, _RUN = 1, 2  # versions
 _DIGEST_BYTES = 32
-_HEAD_BYTES = 1 + TAG_BYTES + 4
+_RUN_BYTES = 1 + TAG_BYTES
+_HEAD_BYTES = _RUN_BYTES + 4
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_/-]")
 _ESCAPED = re.compile(rb"=([0-9A-F]{2})")
 
@@ -50,11 +54,25 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """An entry as read back: the body, or what it has to be put together from."""
+    """An entry as read back: the body, or what it has to be put together from. `run`: it is a run's body."""
 
     tag: bytes
     body: bytes
     digests: tuple[bytes, ...]
+    run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Entries of one log that one message carries, in order; `first` is the position of the first."""
+
+    first: int
+    adds: list[Add]
+
+    @property
+    def last(self) -> int:
+        """The position of the last."""
+        return self.first + len(self.adds) - 1
 
 
 def escape(name: str) -> str:
@@ -113,15 +131,39 @@ def part_key(tag: bytes, number: int | str) -> str:
     return f"part.{b64u(tag)}.{number}"
 
 
-def pack(add: Add, tag: bytes) -> Stored:
-    """The entry that stands for an append of the writer with this tag."""
+def gather(placed: Iterable[tuple[Add, int]]) -> list[Run]:
+    """Which of these entries, each with its position, share a message: those of a log that asked for no place.
+
+    They keep their order within each log.
+    """
+    runs: list[Run] = []
+    growing: dict[bytes, tuple[Run, int]] = {}
+    for add, position in placed:
+        plain = add.position is None and not add.attachments and not add.marks
+        run, size = growing.get(add.log, (None, 0))
+        size += 4 + len(add.value)
+        if plain and run is not None and run.last + 1 == position and size <= PART_BYTES:
+            run.adds.append(add)
+        else:
+            run, size = Run(position, [add]), 4 + len(add.value)
+            runs.append(run)
+        if plain:
+            growing[add.log] = run, size
+    return runs
+
+
+def pack(adds: Sequence[Add], tag: bytes) -> Stored:
+    """What stands for the entries of a run, or for any single one, of the writer with this tag."""
+    if len(adds) > 1:
+        return Stored(bytes([_RUN]) + tag + _join(add.value for add in adds), ())
+    (add,) = adds
     fields = [add.value, len(add.attachments).to_bytes(4, "big")]
     for name, value in add.attachments.items():
         fields += [name, value]
     for name, mark in add.marks.items():
         fields += [name, b"\0" if mark is None else b"\1" + mark]
-    body = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
-    start = bytes([_VERSION]) + tag
+    body = _join(fields)
+    start = bytes([_ENTRY]) + tag
     if len(body) <= PART_BYTES:
         return Stored(start + bytes(4) + body, ())
     parts = tuple(body[first : first + PART_BYTES] for first in range(0, len(body), PART_BYTES))
@@ -131,10 +173,12 @@ def pack(add: Add, tag: bytes) -> Stored:
 
 def read_head(data: bytes) -> Head:
     """What `pack` made of an entry, parts apart. Raises Unreadable."""
-    if len(data) < _HEAD_BYTES or data[0] != _VERSION:
+    if len(data) > _RUN_BYTES and data[0] == _RUN:
+        return Head(data[1:_RUN_BYTES], data[_RUN_BYTES:], (), run=True)
+    if len(data) < _HEAD_BYTES or data[0] != _ENTRY:
         raise Unreadable("version")
-    tag, rest = data[1 : 1 + TAG_BYTES], data[_HEAD_BYTES:]
-    parts = int.from_bytes(data[1 + TAG_BYTES : _HEAD_BYTES], "big")
+    tag, rest = data[1:_RUN_BYTES], data[_HEAD_BYTES:]
+    parts = int.from_bytes(data[_RUN_BYTES:_HEAD_BYTES], "big")
     if parts == 0:
         return Head(tag, rest, ())
     if len(rest) != parts * _DIGEST_BYTES:
@@ -152,6 +196,18 @@ def unpack(log: str, position: int, body: bytes) -> Append:
     except (StopIteration, UnicodeDecodeError) as error:
         raise Unreadable("body") from error
     return Append(log, position, value, attachments, marks)
+
+
+def unpack_run(log: str, first: int, body: bytes) -> list[Append]:
+    """The appends behind a body that `pack` made of a run. Raises Unreadable."""
+    appends = [Append(log, position, value) for position, value in enumerate(_fields(body), first)]
+    if len(appends) == 1:
+        raise Unreadable("run")  # there is one form for an entry alone
+    return appends
+
+
+def _join(fields: Iterable[bytes]) -> bytes:
+    return b"".join(len(field).to_bytes(4, "big") + field for field in fields)
 
 
 def _fields(body: bytes) -> Iterator[bytes]:

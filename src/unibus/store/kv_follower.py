@@ -16,7 +16,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unibus.errors import StorageUnavailable
 from unibus.store.kv_bucket import Bucket, Message
-from unibus.store.kv_entry import Unreadable, part_key, read_head, read_log_key, unescape, unpack
+from unibus.store.kv_entry import Unreadable, part_key, read_head, read_log_key, unescape, unpack, unpack_run
 from unibus.store.kv_progress import Progress
 from unibus.store.kv_replica import Replica
 from unibus.store.port import Append, PositionTaken
@@ -137,30 +137,30 @@ class Follower:
         return found
 
     async def _take_over(self, messages: Sequence[Message]) -> None:
-        entries: list[Applied] = []
-        last = None
+        read: list[tuple[Message, list[Applied]]] = []
         for message in messages:
             if message.key.startswith("log."):
                 if message.deleted:
                     self._log.error("somebody deleted a record from the cluster; this node keeps it", key=message.key)
                     continue
-                entries.append(await self._read(message))
-                last = message
+                read.append((message, await self._read(message)))
             else:
                 self._note(message)
-        if last is not None:
-            entries = await self._keep(entries, Place(self._stream, last.sequence, digest(last)))
+        entries = await self._keep(read) if read else []
         self._newest = messages[-1].at
         self._progress.advance(messages[-1].sequence)
         self._heard(entries)
 
-    async def _keep(self, entries: list[Applied], place: Place) -> list[Applied]:
+    async def _keep(self, read: Sequence[tuple[Message, list[Applied]]]) -> list[Applied]:
+        last, _ = read[-1]
+        entries = [entry for _, of_one in read for entry in of_one]
         try:
+            place = Place(self._stream, last.sequence, digest(last))
             await self._replica.take((entry.append for entry in entries), place)
         except PositionTaken:
-            if len(entries) > 1:
-                return [kept for entry in entries for kept in await self._keep([entry], place)]
-            ((append, position, _),) = entries
+            if len(read) > 1:
+                return [kept for one in read for kept in await self._keep([one])]
+            append, position, _ = entries[0]
             if position > await self._replica.length(append.log):
                 raise StorageUnavailable(
                     f"the cluster lacks records of {append.log} before number {position}: restore a backup"
@@ -174,14 +174,17 @@ class Follower:
             return []
         return entries
 
-    async def _read(self, message: Message) -> Applied:
+    async def _read(self, message: Message) -> list[Applied]:
         try:
             log, position = read_log_key(message.key)
             head = read_head(message.value)
+            if head.run:
+                appends = unpack_run(log, position, head.body)
+                return [Applied(append, place, head.tag) for place, append in enumerate(appends, position)]
             body = head.body + b"".join(
                 [await self._part(part_key(head.tag, number), wanted) for number, wanted in enumerate(head.digests)]
             )
-            return Applied(unpack(log, position, body), position, head.tag)
+            return [Applied(unpack(log, position, body), position, head.tag)]
         except Unreadable as error:
             raise StorageUnavailable(
                 f"the cluster holds {message.key}, which this version cannot read: upgrade this node"

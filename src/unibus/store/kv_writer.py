@@ -8,13 +8,14 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import nats.errors
 
 from unibus.errors import StorageUnavailable
 from unibus.store.kv_bucket import WITHIN, Create
-from unibus.store.kv_entry import PART_BYTES, TAG_BYTES, Stored, log_key, pack, part_key
+from unibus.store.kv_entry import PART_BYTES, TAG_BYTES, Run, Stored, gather, log_key, pack, part_key
 from unibus.store.kv_follower import Applied
 from unibus.store.kv_node import KvNode
 from unibus.store.kv_queue import SLOW, Queue, Waiter
@@ -33,13 +34,16 @@ Appends = Waiter[Adds, None]
 Claims = Waiter[Create, bool]
 
 
-class _Placed(NamedTuple):
-    """An append of which it is known where its entries go, and the entries as they are stored."""
+class _Packed(NamedTuple):
+    """Entries that are to be one message, and that message, with the tag that tells it from others' of the same key."""
 
-    waiter: Appends
-    positions: tuple[int, ...]
-    tags: tuple[bytes, ...]
-    stored: tuple[Stored, ...]
+    run: Run
+    tag: bytes
+    stored: Stored
+
+    @property
+    def key(self) -> str:
+        return log_key(self.run.adds[0].label, self.run.first)
 
 
 class KvWriter:
@@ -141,20 +145,22 @@ class KvWriter:
         placed = await self._place(appends)
         if not placed:
             return True
-        for one in placed:
-            await self._write_parts(one)
-        written = await self._fill(placed)
-        if written:
-            for one in placed:
-                one.waiter.settle(None)
+        runs = gather(chain.from_iterable(zip(one.what.adds, places, strict=True) for one, places in placed))
+        tags = [self._random(TAG_BYTES) for _ in runs]
+        packed = [_Packed(run, tag, pack(run.adds, tag)) for run, tag in zip(runs, tags, strict=True)]
+        for each in packed:
+            await self._write_parts(each)
+        if await self._fill(packed):
+            for one, _ in placed:
+                one.settle(None)
             return True
-        for one in placed:
-            await self._drop_parts(one)
+        for each in packed:
+            await self._drop_parts(each)
         async with told(SLOW):
             await self._node.sync()
         return False
 
-    async def _place(self, appends: Sequence[Appends]) -> list[_Placed]:
+    async def _place(self, appends: Sequence[Appends]) -> list[tuple[Appends, tuple[int, ...]]]:
         """Where the entries go. Who asked for a place that is taken is told so."""
         found = await self._places(appends)
         if any(isinstance(places, PositionTaken) and _beyond(one.what, places) for one, places in found):
@@ -165,37 +171,29 @@ class KvWriter:
         for waiter, places in found:
             if isinstance(places, PositionTaken):
                 waiter.settle(places)
-                continue
-            tags = tuple(self._random(TAG_BYTES) for _ in places)
-            stored = tuple(pack(add, tag) for add, tag in zip(waiter.what.adds, tags, strict=True))
-            placed.append(_Placed(waiter, places, tags, stored))
+            else:
+                placed.append((waiter, places))
         return placed
 
     async def _places(self, appends: Sequence[Appends]) -> list[tuple[Appends, tuple[int, ...] | PositionTaken]]:
         lengths = await self._node.replica.lengths({add.log for waiter in appends for add in waiter.what.adds})
         return [(waiter, place_all(waiter.what.adds, lengths)) for waiter in appends]
 
-    async def _write_parts(self, one: _Placed) -> None:
-        for tag, stored in zip(one.tags, one.stored, strict=True):
-            for number, part in enumerate(stored.parts):
-                async with told("the cluster did not take a large record in time: try again"):
-                    await self._node.bucket.create([Create(part_key(tag, number), part)])
+    async def _write_parts(self, packed: _Packed) -> None:
+        for number, part in enumerate(packed.stored.parts):
+            async with told("the cluster did not take a large record in time: try again"):
+                await self._node.bucket.create([Create(part_key(packed.tag, number), part)])
 
-    async def _drop_parts(self, one: _Placed) -> None:
-        for tag, stored in zip(one.tags, one.stored, strict=True):
-            if stored.parts:
-                with contextlib.suppress(StorageUnavailable, nats.errors.Error, OSError):
-                    await self._node.bucket.purge(part_key(tag, "*"))
+    async def _drop_parts(self, packed: _Packed) -> None:
+        if packed.stored.parts:
+            with contextlib.suppress(StorageUnavailable, nats.errors.Error, OSError):
+                await self._node.bucket.purge(part_key(packed.tag, "*"))
 
-    async def _fill(self, placed: Sequence[_Placed]) -> bool:
+    async def _fill(self, packed: Sequence[_Packed]) -> bool:
         """Whether all the places were filled by this; else none of them were."""
-        creates = [
-            Create(log_key(add.label, position), stored.data)
-            for one in placed
-            for add, position, stored in zip(one.waiter.what.adds, one.positions, one.stored, strict=True)
-        ]
-        last = placed[-1]
-        place = last.waiter.what.adds[-1].label, last.positions[-1]
+        creates = [Create(each.key, each.stored.data) for each in packed]
+        last = packed[-1]
+        place = last.run.adds[0].label, last.run.first  # whoever else writes there wants this one, too
         filled = self._awaited[place] = asyncio.get_running_loop().create_future()
         began = self._node.began()
         trying = asyncio.create_task(self._node.bucket.create(creates))
@@ -206,7 +204,7 @@ class KvWriter:
                 waited: list[asyncio.Future[Any]] = [trying, filled]
                 await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
                 if filled.done():
-                    return bool(filled.result() == last.tags[-1])
+                    return bool(filled.result() == last.tag)
                 sequence = await trying
                 if sequence is None:
                     return False

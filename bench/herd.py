@@ -26,6 +26,7 @@ from bench.load import request
 from bench.wire import Refused, Wire, connect
 from unibus.client.backoff import delays
 from unibus.client.connection import CONNECT_SECONDS
+from unibus.client.server_nonces import HEADER
 from unibus.crypto.encoding import b64u
 from unibus.crypto.httpsig import sign
 from unibus.crypto.identity import Identity
@@ -105,28 +106,35 @@ class Herd:
     async def _try(self, user: Identity) -> Wire:
         if self._url is None:
             return await connect(self._nats_port, user.signing, [])
-        told = json.loads(await answer(self._url / "v1/bus", {}))
+        head, body = await answer(self._url / "v1/bus", {})
+        told, given = json.loads(body), nonce_in(head)
         try:
             wire = await connect(int(told["nats_port"]), user.signing, [])
         except Refused:
-            await self._news(user, told["bus"])  # is this user still on the bus?
+            await self._news(user, told["bus"], given)  # is this user still on the bus?
             raise
         try:
-            await self._news(user, told["bus"])
+            await self._news(user, told["bus"], given)
         except BaseException:
             wire.close()
             raise
         return wire
 
-    async def _news(self, user: Identity, bus: str) -> None:
+    async def _news(self, user: Identity, bus: str, given: str) -> None:
         assert self._url is not None
         target = self._url / "v1/directory/records" % {"after": str(len(self._users) + 1)}
         now, nonce = int(time.time()), b64u(os.urandom(16))
-        await answer(target, sign(user.signing, "GET", str(target), b"", bus=bus, created=now, nonce=nonce))
+        key = user.signing
+        await answer(target, sign(key, "GET", str(target), b"", bus=bus, created=now, nonce=nonce, server_nonce=given))
 
 
-async def answer(target: URL, headers: dict[str, str]) -> bytes:
-    """The body of the answer to one request. Raises OSError, also for any answer but 200."""
+def nonce_in(head: bytes) -> str:
+    """The node's own nonce in the head of an answer."""
+    return head.partition(f"\r\n{HEADER}: ".encode())[2].partition(b"\r\n")[0].decode("ascii")
+
+
+async def answer(target: URL, headers: dict[str, str]) -> tuple[bytes, bytes]:
+    """Head and body of the answer to one request. Raises OSError, also for any answer but 200."""
     assert target.host is not None
     reader, writer = await asyncio.open_connection(target.host, target.port)
     try:
@@ -136,7 +144,7 @@ async def answer(target: URL, headers: dict[str, str]) -> bytes:
         writer.transport.abort()
     if not head.startswith(b"HTTP/1.1 200 "):
         raise ConnectionError(head.partition(b"\r\n")[0].decode(errors="replace") or "no answer")
-    return body
+    return head, body
 
 
 async def main(kind: str, port: int, count: int, secret: bytes) -> None:

@@ -11,7 +11,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import cast
 
+import aiohttp
 from yarl import URL
+
+from unibus.client.server_nonces import HEADER
 
 _DONE = (b"HTTP/1.1 200 ", b"HTTP/1.1 201 ")
 
@@ -21,6 +24,12 @@ def request(method: str, url: URL, headers: Mapping[str, str], body: bytes = b""
     sized = {**headers, "Content-Type": "application/json", "Content-Length": str(len(body))} if body else headers
     lines = [f"{method} {url.raw_path_qs} HTTP/1.1", f"Host: {url.authority}", *(f"{k}: {v}" for k, v in sized.items())]
     return "\r\n".join([*lines, "", ""]).encode("ascii") + body
+
+
+async def server_nonce(url: URL, tls: ssl.SSLContext | None = None) -> str:
+    """The nonce that the node at `url` gives out, which the client library would have from an earlier answer."""
+    async with aiohttp.ClientSession() as session, session.get(url.with_path("/v1/bus"), ssl=tls or True) as answer:
+        return answer.headers[HEADER]
 
 
 class _Caller(asyncio.Protocol):

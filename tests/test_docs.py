@@ -7,6 +7,7 @@ is written down. Whether the prose around them is right, no test can tell.
 import inspect
 import json
 import re
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from unibus.errors import BY_CODE, UnibusError
 from unibus.http import api
 from unibus.http.auth import Authenticator
 from unibus.http.limits import BURST_SECONDS, Limits
+from unibus.http.nonces import ServerNonces
 from unibus.model import bodies, subjects, wire
 from unibus.model.names import room_name_stands
 from unibus.model.problem import from_problem, to_problem
@@ -93,7 +95,8 @@ def test_optional_members_of_records_are_called_so() -> None:
 async def test_every_route_stands_in_the_table_of_routes_and_no_other(tmp_path: Path) -> None:
     async with running(tmp_path / "unibus.db") as node:
         claims = Claims(node.store, node.books)
-        users = Authenticator(claims, bus_id=node.reading.bus_id, is_user=lambda _: False, clock=time.time)
+        nonces = ServerNonces(secrets.token_bytes, time.monotonic)
+        users = Authenticator(claims, nonces, bus_id=node.reading.bus_id, is_user=lambda _: False, clock=time.time)
         served = api.Api(
             users, users, node.membership, node.reading, node.gate, lambda: api.NatsPlace(None, 4250), time.time
         )

@@ -17,7 +17,7 @@ from nats.aio.client import Client
 
 from bench import promises
 from bench.harness import Case, Metric, Sample, Side
-from bench.load import rate, request
+from bench.load import rate, request, server_nonce
 from bench.plan import Plan
 from bench.programs import daemon, fresh, healthy
 from bench.stage import Stage
@@ -90,6 +90,7 @@ async def _append(writers: Sequence[Bus], count: int, tls: ssl.SSLContext | None
     for bus in writers:
         await bus.replica.sync_directory()
     url = writers[0].api.url
+    given = await server_nonce(url, tls)
     requests = []
     for number in range(count):
         bus = writers[number % len(writers)]
@@ -99,7 +100,8 @@ async def _append(writers: Sequence[Bus], count: int, tls: ssl.SSLContext | None
         body = AppendRequest(record=change.record.decode(), sealed=sealed).model_dump_json().encode()
         target = url / f"v1/rooms/{room}/records"
         nonce, now = b64u(os.urandom(16)), int(time.time())
-        signed = sign(bus.identity.signing, "POST", str(target), body, bus=bus.id, created=now, nonce=nonce)
+        key = bus.identity.signing
+        signed = sign(key, "POST", str(target), body, bus=bus.id, created=now, nonce=nonce, server_nonce=given)
         requests.append(request("POST", target, signed, body))
     assert url.port is not None
     return (await rate(url.port, requests, AT_ONCE, tls),)

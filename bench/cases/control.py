@@ -9,7 +9,7 @@ from yarl import URL
 
 from bench import promises
 from bench.harness import Case, Metric, Sample, Side
-from bench.load import rate, request
+from bench.load import rate, request, server_nonce
 from bench.plan import Plan
 from bench.stage import Stage
 from unibus.crypto.encoding import b64u
@@ -33,9 +33,11 @@ async def _unibus(stage: Stage, count: int) -> Sample:
     head = stage.sender.directory.head.sequence
     url = URL(stage.url) / "v1/directory/records" % {"after": str(head)}
     key, bus, now = stage.sender.identity.signing, stage.sender.id, int(time.time())
+    given = await server_nonce(url)
 
     def signed() -> dict[str, str]:
-        return sign(key, "GET", str(url), b"", bus=bus, created=now, nonce=b64u(os.urandom(16)))
+        nonce = b64u(os.urandom(16))
+        return sign(key, "GET", str(url), b"", bus=bus, created=now, nonce=nonce, server_nonce=given)
 
     requests = [request("GET", url, signed()) for _ in range(count)]
     assert url.port is not None

@@ -99,6 +99,12 @@ class NonceReplayed(UnibusError):
     code, status, title = "nonce-replayed", 401, "this signed request was already used"
 
 
+class NonceUnknown(UnibusError):
+    """The request names a node's nonce that is not one of this node's newest. It may be signed again."""
+
+    code, status, title = "nonce-unknown", 401, "the request names a nonce that this node does not know"
+
+
 class NotAUser(UnibusError):
     """The signer is not in the directory, or no longer."""
 

@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Awaitable, Callable
 
-GATHER = 2**20
+GATHER = 2**21
 """Bytes that are worked on at once."""
 
 

@@ -5,15 +5,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from unibus.client.blob_parts import Parts
+from unibus.client.blob_parts import AHEAD, Parts
 from unibus.client.blob_resume import KeptNotes, Notes
 from unibus.client.blob_source import PART, PART_CHUNKS, file_source, spooled_source
 from unibus.crypto.blobs import CHUNK, seal_chunks
 from unibus.crypto.encoding import b64u
 from unibus.errors import InvalidInput, KeyCustody
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 PLAIN = PART_CHUNKS * CHUNK
 DATA = os.urandom(100) * ((2 * PLAIN + 1000) // 100)
@@ -79,6 +83,31 @@ def test_a_part_is_made_again_wherever_it_was_cut(source: Path) -> None:
     with parts_of(source, Notes()) as parts:
         made = [make(parts, number) for number in range(3)]
         assert [make(parts, number) for number in (2, 1, 2, 0, 2, 1)] == [made[n] for n in (2, 1, 2, 0, 2, 1)]
+
+
+class Counted:
+    """A source that notes which parts were made of it, each a byte."""
+
+    size = 6 * PLAIN
+
+    def __init__(self) -> None:
+        self.made: list[int] = []
+
+    def part(self, number: int, into: memoryview, hasher: "_Hash") -> int:
+        self.made.append(number)
+        into[0] = number
+        hasher.update(into[:1])
+        return 1
+
+
+def test_all_that_may_be_cut_is_made_again_alone() -> None:
+    source = Counted()
+    parts = Parts(source, Notes())
+    for number in range(6):
+        make(parts, number)
+    for number in range(5 - AHEAD - 1, 6):  # unanswered, on its way, and made already
+        make(parts, number)
+    assert source.made == [0, 1, 2, 3, 4, 5, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("at", [0, PLAIN, 2 * PLAIN + 800])

@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -17,9 +19,11 @@ from tests.e2e.load import each_once_and_in_order, post
 from tests.support.captured import Captured, session
 from tests.support.cluster import Cluster, ClusterNode, free_places
 from tests.support.people import tail
+from tests.support.processes import nats_servers
 from unibus import Bus
 from unibus.client.exchange import Exchange
 from unibus.client.founding import found_bus
+from unibus.client.server_nonces import HEADER
 from unibus.errors import BootstrapRefused, NoQuorum, NotAUser, NotFound, StorageUnavailable, UnibusError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -84,6 +88,43 @@ async def test_a_request_is_taken_by_one_node_once(whole: Cluster) -> None:
     assert sorted(answers) == [200] + [401] * 8
 
 
+async def test_a_request_that_names_a_nodes_nonce_is_taken_by_that_node_alone(whole: Cluster) -> None:
+    """All nodes answer to the same address here, as behind a balancer, and the request could be any one's."""
+    async with whole.enter("bob") as bob, session(whole.tls) as wire:
+        async with wire.get(f"{whole['n2'].url}/v1/bus") as answer:
+            given = answer.headers[HEADER]
+        captured = Captured.by(identity("bob"), bob.id, given=given)
+        answers = await asyncio.gather(*(captured.send(wire, node.url) for node in whole.nodes * 3))
+        assert sorted(answers) == [200] + [401] * 8
+        assert [answers[at] for at, node in enumerate(whole.nodes * 3) if node.name != "n2"] == [401] * 6
+
+
+async def test_a_node_that_has_not_heard_of_what_was_acknowledged_does_not_answer(whole: Cluster) -> None:
+    """Also where a request's nonce is claimed in the memory of that node, which asks no other."""
+    leader = await whole.leader()
+    deaf = next(node for node in whole.nodes if node is not leader)
+    async with whole.enter("ada", leader.name, only=True) as ada, asking(whole, "erin", ada.id) as exchange:
+
+        async def head() -> int:
+            async with exchange.ask(URL(deaf.url), "GET", URL("/v1/directory/records?after=0")) as answer:
+                return int((await answer.json())["head"]["sequence"])
+
+        before = await head()
+        servers = nats_servers(deaf.data_dir)
+        assert servers
+        try:
+            for server in servers:
+                os.kill(server, signal.SIGSTOP)
+            await ada.admit("fresh", identity("fresh").card())
+            with pytest.raises(StorageUnavailable):
+                await head()
+        finally:
+            for server in servers:
+                os.kill(server, signal.SIGCONT)
+        await whole.well()
+        assert await head() == before + 1
+
+
 async def test_a_blob_is_fetched_from_another_node(whole: Cluster, tmp_path: Path) -> None:
     content = os.urandom(3_000_000)
     async with whole.enter("ada", "n1", only=True) as ada, whole.enter("carol", "n3", only=True) as carol:
@@ -143,18 +184,34 @@ async def test_the_leaders_node_is_killed_under_load_and_nothing_fails(whole: Cl
     assert (green.returncode, green.stderr) == (0, "")
 
 
-async def ask(whole: Cluster, node: ClusterNode, bus: str) -> UnibusError | None:
-    """What an authenticated request, tried once, is refused with."""
-    exchange = Exchange(identity("ada").signing, time.time, 10.0, whole.tls)
+@asynccontextmanager
+async def asking(whole: Cluster, name: str, bus: str) -> AsyncIterator[Exchange]:
+    """What sends signed requests, each to one node."""
+    exchange = Exchange(identity(name).signing, time.time, 10.0, whole.tls)
     exchange.bus = bus
     await exchange.open()
     try:
-        async with exchange.ask(URL(node.url), "GET", URL("/v1/directory/records?after=0")):
-            return None
-    except UnibusError as error:
-        return error
+        yield exchange
     finally:
         await exchange.close()
+
+
+async def ask(whole: Cluster, node: ClusterNode, bus: str) -> list[UnibusError | None]:
+    """What an authenticated request, tried once, is refused with: without a nonce of the node's, and with one."""
+
+    async def refusal(*, named: bool) -> UnibusError | None:
+        async with asking(whole, "ada", bus) as exchange:
+            if named:
+                with suppress(UnibusError):
+                    async with exchange.ask(URL(node.url), "GET", URL("/v1/bus"), signed=False):
+                        pass
+            try:
+                async with exchange.ask(URL(node.url), "GET", URL("/v1/directory/records?after=0")):
+                    return None
+            except UnibusError as error:
+                return error
+
+    return list(await asyncio.gather(refusal(named=False), refusal(named=True)))
 
 
 async def test_without_a_quorum_all_fails_closed_with_words_and_comes_back_by_itself(whole: Cluster) -> None:
@@ -164,20 +221,20 @@ async def test_without_a_quorum_all_fails_closed_with_words_and_comes_back_by_it
         await asyncio.gather(*(node.kill() for node in lost))
         try:
             began = time.monotonic()
-            refusal = await ask(whole, left, ada.id)
+            refusals = await ask(whole, left, ada.id)
             assert time.monotonic() - began < FAIL_WITHIN
-            assert isinstance(refusal, NoQuorum | StorageUnavailable), refusal
+            assert all(isinstance(refusal, NoQuorum | StorageUnavailable) for refusal in refusals), refusals
             alone = "the bus is down: waiting for the cluster: 1 of 3 nodes"
             await whole.until(lambda told: not told["store"]["quorum"] and alone in told["reasons"], [left])
             assert (await left.health())["status"] == "degraded"
-            assert isinstance(await ask(whole, left, ada.id), NoQuorum)
+            assert all(isinstance(refusal, NoQuorum) for refusal in await ask(whole, left, ada.id))
             assert (await asyncio.to_thread(posture, whole, left.url)).returncode == 1
             sending = asyncio.create_task(room.send("waits"))
         finally:
             await asyncio.gather(*(node.start() for node in lost))
             await whole.well()
         await sending
-        assert await ask(whole, left, ada.id) is None
+        assert await ask(whole, left, ada.id) == [None, None]
 
 
 async def refusal_of(node: ClusterNode, *flags: str) -> str:

@@ -54,7 +54,7 @@ def test_vectors_hold(case: dict[str, Any]) -> None:
 
 def test_signing_gives_the_vectors_to_the_byte() -> None:
     ours = [c for c in VECTORS["cases"] if c["expect"] == "ok" and c["name"] != "parameters in another order"]
-    assert len(ours) == 6
+    assert len(ours) == 7
     for case in ours:
         signed = check(case)
         headers = httpsig.sign(
@@ -65,6 +65,7 @@ def test_signing_gives_the_vectors_to_the_byte() -> None:
             bus=BUS,
             created=signed.created,
             nonce=signed.nonce,
+            server_nonce=signed.server_nonce,
         )
         assert headers == case["headers"]
 
@@ -75,7 +76,8 @@ def test_the_digest_is_the_one_of_rfc_9530() -> None:
 
 
 def test_no_character_of_a_signed_request_can_change() -> None:
-    headers = httpsig.sign(ALICE, "POST", URI, b"body", bus=BUS, created=NOW, nonce=NONCE)
+    given = "B" * 22
+    headers = httpsig.sign(ALICE, "POST", URI, b"body", bus=BUS, created=NOW, nonce=NONCE, server_nonce=given)
     parts = {"method": "POST", "uri": URI, **headers}
     changes = 0
     for name, text in parts.items():
@@ -130,6 +132,12 @@ def test_the_window_is_60_seconds_each_way(age: float, fresh: bool) -> None:
     [
         {"bus": "short"},
         {"nonce": 'A" x="'},
+        {"server_nonce": ""},
+        {"server_nonce": "B" * 21},
+        {"server_nonce": "B" * 23},
+        {"server_nonce": "B" * 22 + "." + "B" * 22},
+        {"server_nonce": "B" * 21 + "\n"},
+        {"server_nonce": 'B";alg="none";x="'},
         {"created": 0},
         {"method": "get"},
         {"target_uri": "/v1/rooms"},
@@ -152,10 +160,11 @@ KEYS = MappingKeyResolver(
 )
 
 
+@pytest.mark.parametrize("given", [None, "B" * 22])
 @pytest.mark.parametrize(("method", "body"), [("GET", b""), ("POST", b'{"record":"x"}')])
-def test_another_implementation_verifies_what_we_sign(method: str, body: bytes) -> None:
+def test_another_implementation_verifies_what_we_sign(method: str, body: bytes, given: str | None) -> None:
     now = int(datetime.datetime.now(datetime.UTC).timestamp())  # the library reads the clock itself
-    headers = httpsig.sign(ALICE, method, URI, body, bus=BUS, created=now, nonce=NONCE)
+    headers = httpsig.sign(ALICE, method, URI, body, bus=BUS, created=now, nonce=NONCE, server_nonce=given)
     verifier = HTTPMessageVerifier(signature_algorithm=algorithms.ED25519, key_resolver=KEYS)
 
     def verify(url: str) -> list[Any]:
@@ -166,7 +175,7 @@ def test_another_implementation_verifies_what_we_sign(method: str, body: bytes) 
 
     [result] = verify(URI)
     assert result.parameters["keyid"] == ALICE.public
-    assert result.nonce == NONCE
+    assert result.nonce == (NONCE if given is None else f"{NONCE}.{given}")
     assert ('"content-digest"' in result.covered_components) == bool(body)
     with pytest.raises(InvalidSignature):
         verify(URI + "1")

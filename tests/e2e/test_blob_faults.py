@@ -95,7 +95,7 @@ async def test_an_upload_goes_on_where_another_process_was_cut(scene: Scene, tmp
         await scene.room.put_blob(scene.source, "x", resume=resume, progress=halted)
     assert [path.stat().st_mode & 0o777 for path in (resume, *resume.iterdir())] == [0o700, 0o600]
     blob = await scene.room.put_blob(scene.source, "x", resume=resume, progress=after)
-    assert after.seen[0] == PART
+    assert after.seen[0] in {PART, 2 * PART, 3 * PART}  # what was on its way when the first was heard of may be there
     assert names(resume) == []
     await scene.room.get_blob(blob, tmp_path / "target")
     assert (tmp_path / "target").read_bytes() == scene.data

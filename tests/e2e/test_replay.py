@@ -1,8 +1,9 @@
 """A signed request is taken once, also by a daemon that has been killed and started again since."""
 
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import aiohttp
@@ -10,8 +11,10 @@ import aiohttp
 from tests.builders import identity
 from tests.e2e.conftest import StartDaemon
 from tests.support.people import Place
+from unibus.client.server_nonces import HEADER
 from unibus.crypto import httpsig
 from unibus.crypto.encoding import b64u
+from unibus.daemon.data_dir import STORE
 from unibus.model.wire import AppendRequest
 
 
@@ -28,14 +31,20 @@ async def asking(url: str) -> AsyncIterator[Callable[[dict[str, str]], Awaitable
         yield outcome
 
 
-def signing(url: str, bus: str) -> Callable[[int], dict[str, str]]:
-    """The headers of a request of ada's with the nonce of that number."""
+def signing(url: str, bus: str, given: str | None = None) -> Callable[[int], dict[str, str]]:
+    """The headers of a request of ada's with the nonce of that number, and the one that its node gave."""
 
     def signed(nonce: int) -> dict[str, str]:
-        key, now = identity("ada").signing, int(time.time())
-        return httpsig.sign(key, "GET", url, b"", bus=bus, created=now, nonce=b64u(bytes([nonce]) * 16))
+        key, now, own = identity("ada").signing, int(time.time()), b64u(bytes([nonce]) * 16)
+        return httpsig.sign(key, "GET", url, b"", bus=bus, created=now, nonce=own, server_nonce=given)
 
     return signed
+
+
+async def given(url: str) -> str:
+    """The nonce that the node at `url` gives out, to a stranger too."""
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return response.headers[HEADER]
 
 
 async def test_a_nonce_is_remembered_through_a_kill(start_daemon: StartDaemon, data_dir: Path) -> None:
@@ -54,6 +63,44 @@ async def test_a_nonce_is_remembered_through_a_kill(start_daemon: StartDaemon, d
         await start_daemon(f"--http-bind=127.0.0.1:{daemon.http_port}")
         assert await outcome(captured) == (401, "nonce-replayed")
         assert await outcome(signed(2)) == (200, "")
+
+
+async def test_a_node_that_was_killed_knows_no_nonce_of_its_own_any_more(
+    start_daemon: StartDaemon, data_dir: Path
+) -> None:
+    daemon = await start_daemon()
+    place = Place(daemon.url, data_dir)
+    await place.found()
+    url = f"{daemon.url}/v1/directory/records?after=0"
+    async with place.enter("ada") as ada, asking(url) as outcome:
+        signed = signing(url, ada.id, await given(url))
+        captured, kept_back = signed(1), signed(2)
+        assert await outcome(captured) == (200, "")
+        assert await outcome(captured) == (401, "nonce-replayed")
+        await daemon.kill()
+        await start_daemon(f"--http-bind=127.0.0.1:{daemon.http_port}")
+        for overheard in (captured, kept_back):
+            assert await outcome(overheard) == (401, "nonce-unknown")
+        # Who uses the library notices nothing, although it signs with the nonce of before.
+        assert await ada.users()
+        assert await outcome(signing(url, ada.id, await given(url))(1)) == (200, "")
+
+
+async def test_the_library_leaves_no_claim_on_the_disk(start_daemon: StartDaemon, data_dir: Path) -> None:
+    place = Place((await start_daemon()).url, data_dir)
+    await place.found("bob")
+    async with place.enter("bob") as bob:
+        for _ in range(20):
+            await bob.users()
+        url = f"{place.url}/v1/directory/records?after=0"
+        async with asking(url) as outcome:
+            assert await outcome(signing(url, bob.id)(1)) == (200, "")
+    with closing(sqlite3.connect(f"file:{data_dir / STORE}?mode=ro", uri=True)) as db:
+        found = [
+            name.decode().split("/")[1]
+            for (name,) in db.execute("SELECT name FROM claims WHERE CAST(name AS TEXT) LIKE 'nonce/%'")
+        ]
+    assert found == [identity("ada").user]  # of the one that was signed by hand
 
 
 async def test_a_refused_append_has_spent_its_nonce(start_daemon: StartDaemon, data_dir: Path) -> None:

@@ -37,6 +37,7 @@ def request(host: str, sign: dict[str, Any], send: dict[str, Any], edit: Edit) -
         bus=made.get("bus", BUS),
         created=made.get("created", NOW),
         nonce=made.get("nonce", NONCE),
+        server_nonce=made.get("server_nonce"),
     )
     sent: dict[str, Any] = {"host": host} | {name: made[name] for name in ("method", "target", "body")} | send
     headers = [("Host", sent["host"]), *signed.items()]
@@ -159,6 +160,16 @@ ATTACKS = [
     Attack("an unknown component", *INVALID, edit=put(INPUT, '")', '" "date")')),
     Attack("an unknown parameter", *INVALID, edit=put(INPUT, ";alg", ";more=1;alg")),
     Attack("a parameter twice", *INVALID, edit=put(INPUT, ";alg", f";created={NOW};alg")),
+    Attack("a node's nonce that no node gave out", 401, "nonce-unknown", sign={"server_nonce": "B" * 22}),
+    Attack(
+        "the same, by a stranger: no other answer than without",
+        403,
+        "not-a-user",
+        sign={"key": STRANGER, "server_nonce": "B" * 22},
+    ),
+    Attack("a node's nonce put in", *INVALID, edit=put(INPUT, NONCE, f"{NONCE}.{'B' * 22}")),
+    Attack("a node's nonce taken out", *INVALID, sign={"server_nonce": "B" * 22}, edit=put(INPUT, f".{'B' * 22}", "")),
+    Attack("two nodes' nonces", *INVALID, edit=put(INPUT, NONCE, f"{NONCE}.{'B' * 22}.{'C' * 22}")),
     Attack("an unknown algorithm", *INVALID, edit=put(INPUT, "ed25519", "none")),
     Attack("not ASCII in the signature", *INVALID, edit=put(INPUT, "unibus:", "ünibus:")),
     Attack("not ASCII in the target", 400, "blank", send={"target": "/v1/ä"}),

@@ -14,6 +14,7 @@ from aiohttp.typedefs import Middleware
 from structlog.testing import LogCapture
 
 from unibus.http.limits import Limits
+from unibus.http.nonces import ServerNonces
 from unibus.http.problems import problem_middleware
 from unibus.http.site import Site, tell_no_versions
 
@@ -83,6 +84,8 @@ async def serving(
     limits: Limits | None = None,
     incident: Callable[[], str] | None = None,
     middlewares: Sequence[Middleware] = (),
+    nonces: ServerNonces | None = None,
+    draining: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[Server]:
     """Serve `routes` behind the problem middleware, on the same site as the daemon."""
     capture = LogCapture()
@@ -93,11 +96,13 @@ async def serving(
     problems = problem_middleware(log, incident or (lambda: f"n{next(numbers)}"))
     app = web.Application(middlewares=[problems, *middlewares])
     app.on_response_prepare.append(tell_no_versions)
+    if nonces is not None:
+        app.on_response_prepare.append(nonces.tell)
     app.add_routes(routes)
     runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()
     try:
-        await Site(runner, "127.0.0.1", 0, log=log, limits=limits or Limits()).start()
+        await Site(runner, "127.0.0.1", 0, log=log, limits=limits or Limits(), draining=draining).start()
         yield Server(runner.addresses[0][1], capture.entries)  # type: ignore[arg-type]  # dicts, by another name
     finally:
         await runner.cleanup()

@@ -1,6 +1,7 @@
 """Signed requests over real connections: what works, works once; what is refused claims no nonce."""
 
 import asyncio
+import secrets
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -31,14 +32,17 @@ from tests.http.serving import Answer, Server, raw, read_answer, serving
 from yarl import URL
 
 from unibus.crypto import httpsig
+from unibus.errors import NoQuorum, UnibusError
 from unibus.http.auth import Authenticator
+from unibus.http.nonces import HEADER, ServerNonces
 
 
 @dataclass
 class Claimed:
-    """The store's claims, in memory."""
+    """The store's claims, in memory. `trouble` is why the store cannot serve."""
 
     names: dict[str, int] = field(default_factory=dict)
+    trouble: UnibusError | None = None
 
     async def claim(self, name: str, expires_at: int) -> bool:
         if name in self.names:
@@ -46,14 +50,32 @@ class Claimed:
         self.names[name] = expires_at
         return True
 
-    async def look_again(self) -> None:
-        return
+    async def catch_up(self) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+
+
+def some_nonces(most: int = 1000) -> ServerNonces:
+    return ServerNonces(secrets.token_bytes, lambda: 0.0, most=most)
 
 
 @dataclass(frozen=True)
 class Bus:
     server: Server
     claims: Claimed
+    nonces: ServerNonces
+    paced: list[str]
+    """Who asked, for each request that counts."""
+
+    def named(self, number: int = 0) -> dict[str, Any]:
+        """What signs a request that names the node's newest nonce, beside one of its own of this `number`."""
+        return {"nonce": f"{number:022}", "server_nonce": self.nonces.newest()}
+
+    async def told(self, sign: dict[str, Any]) -> tuple[int, str | None]:
+        """The status and the problem's code of a request."""
+        answer = await self.ask(sign, {}, same)
+        assert answer is not None
+        return answer.status, answer.problem
 
     async def ask(self, sign: dict[str, Any], send: dict[str, Any], edit: Edit) -> Answer | None:
         return await self.server.send(request(self.server.host, sign, send, edit))
@@ -61,21 +83,24 @@ class Bus:
 
 @pytest.fixture
 async def bus() -> AsyncIterator[Bus]:
-    claims = Claimed()
+    claims, nonces, paced = Claimed(), some_nonces(most=4), list[str]()
     authenticator = Authenticator(
         claims,
+        nonces,
         bus_id=lambda: BUS,
         is_user=lambda user: user in (ALICE.public, BOB.public),
         clock=lambda: NOW,
         body_seconds=0.3,
+        pace=paced.append,
+        unpace=paced.remove,
     )
 
     async def thing(request: web.Request) -> web.StreamResponse:
         caller = await authenticator.authenticate(request, LIMIT)
         return web.json_response({"user": caller.user, "body": caller.body.decode()})
 
-    async with serving([web.route("*", "/{tail:.*}", thing)]) as server:
-        yield Bus(server, claims)
+    async with serving([web.route("*", "/{tail:.*}", thing)], nonces=nonces) as server:
+        yield Bus(server, claims, nonces, paced)
         assert [entry for entry in server.log if entry["log_level"] in ("error", "critical")] == []
 
 
@@ -109,11 +134,87 @@ async def test_of_many_at_once_one_works(bus: Bus) -> None:
     assert sorted(answer.status for answer in answers if answer) == [200] + [401] * 19
 
 
+async def test_a_request_that_names_the_nodes_nonce_works_once_and_writes_nothing(bus: Bus) -> None:
+    request = POST | bus.named()
+    assert await bus.told(request) == (200, None)
+    assert await bus.told(request) == (401, "nonce-replayed")
+    assert bus.claims.names == {}
+    assert bus.paced == [ALICE.public]  # the replay was not hers
+
+
+async def test_of_many_that_name_the_nodes_nonce_one_works(bus: Bus) -> None:
+    request = POST | bus.named()
+    answers = await asyncio.gather(*(bus.told(request) for _ in range(20)))
+    assert sorted(status for status, _ in answers) == [200] + [401] * 19
+
+
+async def test_with_and_without_the_nodes_nonce_are_two_requests_and_so_two_claims(bus: Bus) -> None:
+    named = bus.named()
+    for sign in ({"nonce": named["nonce"]}, named):
+        assert await bus.told(sign) == (200, None)
+        assert await bus.told(sign) == (401, "nonce-replayed")
+    assert list(bus.claims.names) == [f"nonce/{ALICE.public}/{named['nonce']}"]
+
+
+async def test_a_replay_is_refused_under_the_next_nonce_and_under_the_one_after(bus: Bus) -> None:
+    """A user who floods has others sign once more; nothing of anybody's is taken twice."""
+    captured, meanwhile = bus.named(), bus.named(1)
+    assert await bus.told(captured) == (200, None)
+    outcomes = []
+    for number in range(10):
+        assert await bus.told({"key": BOB} | bus.named(100 + number)) == (200, None)
+        outcomes.append((await bus.told(captured))[1])
+    assert outcomes == ["nonce-replayed"] * 6 + ["nonce-unknown"] * 4
+    paced = len(bus.paced)
+    assert await bus.told(meanwhile) == (401, "nonce-unknown")
+    assert len(bus.paced) == paced  # nor does it use up what she may ask
+    assert await bus.told(bus.named(1)) == (200, None)
+
+
+async def test_every_answer_names_the_nodes_newest_nonce(bus: Bus) -> None:
+    for sign, send, status in [
+        (bus.named(), {}, 200),
+        ({"server_nonce": "B" * 22}, {}, 401),
+        ({"key": STRANGER}, {}, 403),
+        ({}, {"host": "a/b"}, 400),
+    ]:
+        answer = await bus.ask(sign, send, same)
+        assert answer is not None
+        assert (answer.status, answer.headers[HEADER.lower()]) == (status, bus.nonces.newest())
+
+
+async def test_a_body_is_not_waited_for_where_the_nonce_is_not_known(bus: Bus) -> None:
+    data = request(bus.server.host, POST | {"server_nonce": "B" * 22}, {}, instead("Content-Length", "900"))
+    answer = await bus.server.send(data.removesuffix(b"hello"))
+    assert answer is not None
+    assert (answer.status, answer.problem) == (401, "nonce-unknown")
+
+
+async def test_a_body_that_is_cut_or_another_has_claimed_no_nonce(bus: Bus) -> None:
+    sign = POST | bus.named()
+    cut = request(bus.server.host, sign, {}, instead("Content-Length", "6"))
+    assert await bus.server.send(cut, then_close=True) is None
+    other = await bus.ask(sign, {"body": b"hallo"}, same)
+    assert other is not None
+    assert other.problem == "signature-invalid"
+    assert await bus.told(sign) == (200, None)
+
+
+async def test_what_cannot_be_decided_on_the_newest_state_is_not_answered(bus: Bus) -> None:
+    """No claim in the store finds out any more that this node is cut off from the others: catching up does."""
+    bus.claims.trouble = NoQuorum("cut off")
+    assert await bus.told(bus.named()) == (503, "no-quorum")
+    bus.claims.trouble = None
+    assert await bus.told(bus.named()) == (401, "nonce-replayed")
+    assert await bus.told(bus.named(1)) == (200, None)
+
+
 async def test_one_user_cannot_fill_the_memory_with_bodies_that_never_end() -> None:
     """One signature begins any number of bodies, for a nonce is claimed after its body: so their bytes are bounded."""
     begun = asyncio.Event()
     authenticator = Authenticator(
         Claimed(),
+        some_nonces(),
         bus_id=lambda: BUS,
         is_user=lambda _: True,
         clock=lambda: NOW,
@@ -162,7 +263,7 @@ async def test_a_nonce_belongs_to_its_user(bus: Bus) -> None:
 
 async def test_before_there_is_a_bus_no_signature_holds() -> None:
     claims = Claimed()
-    authenticator = Authenticator(claims, bus_id=lambda: None, is_user=lambda _: True, clock=lambda: NOW)
+    authenticator = Authenticator(claims, some_nonces(), bus_id=lambda: None, is_user=lambda _: True, clock=lambda: NOW)
 
     async def thing(request: web.Request) -> web.StreamResponse:
         await authenticator.authenticate(request)

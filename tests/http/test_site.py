@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from aiohttp import web
-from tests.http.serving import raw, serving
+from tests.http.serving import raw, read_answer, serving
 
 from unibus.http.site import Crowd
 
@@ -120,3 +120,22 @@ async def test_no_answer_tells_versions(request_bytes: bytes, status: int) -> No
     assert answer.status == status
     assert answer.headers["server"] == "unibus"
     assert "aiohttp" not in str(answer.headers).lower()
+
+
+@pytest.mark.parametrize("target", ["/", "/nowhere"])
+async def test_a_node_that_ends_lets_each_connection_go_with_its_next_answer(target: str) -> None:
+    draining = False
+
+    async def hello(_request: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    async with serving([web.get("/", hello)], draining=lambda: draining) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        for ends in (False, True):
+            draining = ends
+            writer.write(raw("GET", target, [("Host", "h")]))
+            answer = await read_answer(reader)
+            assert answer is not None
+            assert answer.headers.get("connection") == ("close" if ends else None)
+        assert await reader.read() == b""
+        writer.close()

@@ -126,7 +126,7 @@ for (const one of requests.cases.filter(
   ({ expect, name }) => expect === "ok" && name !== "parameters in another order",
 )) {
   test(`http-signatures: ${one.name}`, async () => {
-    const [, created, nonce, user] = /created=(\d+);nonce="([^"]+)".*keyid="([^"]+)"/.exec(
+    const [, created, nonce, given, user] = /created=(\d+);nonce="([^".]+)\.?([^"]*)".*keyid="([^"]+)"/.exec(
       one.headers["Signature-Input"],
     );
     const signer = Object.values(requests.keys).find((key) => key.user === user);
@@ -140,6 +140,7 @@ for (const one of requests.cases.filter(
       body,
       Number(created),
       unb64u(nonce),
+      given,
     );
     assert.deepEqual(made, one.headers);
   });

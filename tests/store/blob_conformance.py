@@ -259,6 +259,97 @@ class BlobConformance:
         await store.finish(PLACE, NOTE, 7)
         assert await read(store) == DATA
 
+    async def test_parts_that_come_too_early_wait_for_those_before_them(
+        self, store: BlobStore, open_blobs: OpenBlobs
+    ) -> None:
+        await store.begin(PLACE, len(DATA))
+        reached, go_on = asyncio.Event(), asyncio.Event()
+
+        async def stuck() -> AsyncIterator[bytes]:
+            yield DATA[:500]
+            reached.set()
+            await go_on.wait()
+            yield DATA[500:1000]
+
+        first = asyncio.create_task(store.receive(PLACE, 0, stuck()))
+        await reached.wait()
+        last = asyncio.create_task(store.receive(PLACE, 2000, blocks(DATA[2000:]), ID))
+        through = b64u(sha256(DATA[:2000]).digest())
+        second = asyncio.create_task(store.receive(PLACE, 1000, blocks(DATA[1000:2000]), through))
+        done, _ = await asyncio.wait({second, last}, timeout=0.1)
+        assert not done
+        go_on.set()
+        assert [(await part).received for part in (first, second, last)] == [1000, 2000, 3000]
+        again = await open_blobs()
+        assert await again.finish(PLACE, NOTE, 7) == Held(PLACE, 3000, NOTE, 7)
+        assert await read(again) == DATA
+
+    async def test_a_part_that_waited_for_one_that_failed_does_not_count(self, store: BlobStore) -> None:
+        await store.begin(PLACE, len(DATA))
+        reached, go_on = asyncio.Event(), asyncio.Event()
+
+        async def cut() -> AsyncIterator[bytes]:
+            yield DATA[:500]
+            reached.set()
+            await go_on.wait()
+            raise ConnectionError
+
+        first = asyncio.create_task(store.receive(PLACE, 0, cut()))
+        await reached.wait()
+        second = asyncio.create_task(store.receive(PLACE, 1000, blocks(DATA[1000:])))
+        await asyncio.wait({second}, timeout=0.1)
+        go_on.set()
+        outcomes = await asyncio.gather(first, second, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [ConnectionError, UploadConflict]
+        assert (await store.begin(PLACE, len(DATA))).received == 0
+        await store.receive(PLACE, 0, blocks(DATA))
+        await store.finish(PLACE, NOTE, 7)
+        assert await read(store) == DATA
+
+    async def test_nobody_waits_for_a_sender_that_was_overtaken(self, store: BlobStore) -> None:
+        await store.begin(PLACE, len(DATA))
+        reached, never = asyncio.Event(), asyncio.Event()
+
+        async def dead() -> AsyncIterator[bytes]:
+            yield DATA[:500]
+            reached.set()
+            await never.wait()
+
+        lost = asyncio.create_task(store.receive(PLACE, 0, dead()))
+        await reached.wait()
+        early = asyncio.create_task(store.receive(PLACE, 1000, blocks(DATA[1000:])))
+        await asyncio.wait({early}, timeout=0.1)
+        assert (await store.receive(PLACE, 0, blocks(DATA[:1000]))).received == 1000
+        assert (await early).received == 3000
+        never.set()
+        with pytest.raises(UploadConflict):
+            await lost
+        await store.finish(PLACE, NOTE, 7)
+        assert await read(store) == DATA
+
+    async def test_a_part_that_waits_gets_into_no_other_upload(self, store: BlobStore) -> None:
+        await store.begin(PLACE, len(DATA))
+        reached, go_on = asyncio.Event(), asyncio.Event()
+
+        async def stuck() -> AsyncIterator[bytes]:
+            yield b"stale" * 100
+            reached.set()
+            await go_on.wait()
+            yield b"stale" * 100
+
+        first = asyncio.create_task(store.receive(PLACE, 0, stuck()))
+        await reached.wait()
+        second = asyncio.create_task(store.receive(PLACE, 1000, blocks(b"stale" * 400)))
+        await asyncio.wait({second}, timeout=0.1)
+        assert await store.abandon(PLACE)
+        await store.begin(PLACE, len(DATA))
+        go_on.set()
+        outcomes = await asyncio.gather(first, second, return_exceptions=True)
+        assert all(isinstance(outcome, UploadConflict | NotFound) for outcome in outcomes)
+        await store.receive(PLACE, 0, blocks(DATA))
+        await store.finish(PLACE, NOTE, 7)
+        assert await read(store) == DATA
+
     async def test_bytes_of_another_hash_leave_nothing(self, store: BlobStore, kept: Kept) -> None:
         await store.begin(PLACE, len(DATA))
         await store.receive(PLACE, 0, blocks(DATA[:-1] + b"?"))

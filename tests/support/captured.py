@@ -24,10 +24,12 @@ class Captured:
     headers: Mapping[str, str]
 
     @classmethod
-    def by(cls, who: Identity, bus: str, path: str = "/v1/rooms", host: str = "bus.example") -> "Captured":
-        """One that is signed now."""
-        nonce = b64u(secrets.token_bytes(16))
-        signed = sign(who.signing, "GET", f"https://{host}{path}", b"", bus=bus, created=int(time.time()), nonce=nonce)
+    def by(
+        cls, who: Identity, bus: str, path: str = "/v1/rooms", host: str = "bus.example", given: str | None = None
+    ) -> "Captured":
+        """One that is signed now, with the nonce that a node has `given`."""
+        nonce, now, url = b64u(secrets.token_bytes(16)), int(time.time()), f"https://{host}{path}"
+        signed = sign(who.signing, "GET", url, b"", bus=bus, created=now, nonce=nonce, server_nonce=given)
         return cls(host, path, nonce, signed)
 
     async def send(self, session: aiohttp.ClientSession, node: str, seconds: float = 10.0) -> int:

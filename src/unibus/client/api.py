@@ -17,7 +17,7 @@ import aiohttp
 from pydantic import ValidationError
 from yarl import URL
 
-from unibus.client.exchange import Exchange, read_whole
+from unibus.client.exchange import Exchange, NamedBody, read_whole
 from unibus.client.failover import ANSWER_SECONDS, CONNECT_SECONDS, Trying, Verdict, may_go_on, verdict
 from unibus.client.nodes import Nodes, parse_urls
 from unibus.client.served import served_bus
@@ -222,7 +222,7 @@ class ControlApi:
         headers: Mapping[str, str] | None = None,
         *,
         patience: aiohttp.ClientTimeout | None = None,
-        named: memoryview | None = None,
+        named: NamedBody | None = None,
     ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
         """One signed request to the node that serves now, tried once, and its answer as it comes; see `Exchange.ask`.
 

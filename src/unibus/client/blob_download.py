@@ -22,10 +22,12 @@ from unibus.client.blob_upload import PATIENCE, Progress, blob_path
 from unibus.crypto.blobs import CHUNK, SEALED_CHUNK, Opener, Sealer, sealed_size
 from unibus.crypto.encoding import b64u
 from unibus.errors import BlobInvalid, InvalidInput, UnibusError, Unreachable
-from unibus.writing import GATHER, OneAhead, start_writing
+from unibus.writing import OneAhead, start_writing
 
-_STEP = 4 * SEALED_CHUNK
-"""Bytes that a processor still has at hand when it opens what it has just hashed."""
+_STEP = SEALED_CHUNK
+"""Bytes that are opened and written at once: a processor still has them at hand, and the system room for them."""
+_CACHED = 16 * 2**20
+"""Bytes before the last that the system may have in memory: it gets new memory for a file much slower than this."""
 _STREAM_SECONDS = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=60.0)
 
 
@@ -54,21 +56,30 @@ class Download:
         self._written, self.position = kept * CHUNK, kept * SEALED_CHUNK
         self._opener = Opener(self._blob.key, kept)
 
-    def add(self, pieces: Sequence[bytes]) -> None:
+    async def add(self, pieces: Sequence[bytes]) -> None:
         """Take the next sealed bytes. Raises BlobInvalid, InvalidInput when the disk does not take them."""
+        self.position += sum(map(len, pieces))
+        if self.position > self.size:
+            raise BlobInvalid("the server sends more than the blob: it was extended")
+        # Both threads are outside of the interpreter nearly all the time, and both end before either is heard.
+        steps = (asyncio.to_thread(step, pieces) for step in (self._hash, self._open))
+        for error in await asyncio.gather(*steps, return_exceptions=True):
+            if error is not None:
+                raise error
+
+    def _hash(self, pieces: Sequence[bytes]) -> None:
         for piece in pieces:
-            self.position += len(piece)
-            if self.position > self.size:
-                raise BlobInvalid("the server sends more than the blob: it was extended")
+            self._hasher.update(piece)
+
+    def _open(self, pieces: Sequence[bytes]) -> None:
+        for piece in pieces:
             view = memoryview(piece)
             for start in range(0, len(view), _STEP):
-                step = view[start : start + _STEP]
-                size = self._opener.update(step, self._plain)
-                self._hasher.update(step)
-                self._write(self._plain[:size])
-        if self._written >= self._handed_on + GATHER:
-            start_writing(self._descriptor, self._handed_on, self._written - self._handed_on)
-            self._handed_on = self._written
+                self._write(self._plain[: self._opener.update(view[start : start + _STEP], self._plain)])
+        # From further back than what is new: what is on disk by now gives its memory back, to be used again.
+        begin = max(0, self._handed_on - _CACHED)
+        start_writing(self._descriptor, begin, self._written - begin)
+        self._handed_on = self._written
 
     def finish(self) -> None:
         """All has come. Raises BlobInvalid when it is not the blob."""
@@ -151,7 +162,7 @@ async def _stream(api: ControlApi, room: str, blob: Blob, download: Download, pr
     start = download.position
 
     async def add(pieces: list[bytes]) -> None:
-        await asyncio.to_thread(download.add, pieces)
+        await download.add(pieces)
         progress(download.position, download.size)
 
     headers = {"Range": f"bytes={start}-", "If-Range": f'"{blob.id}"'}

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 
+AHEAD = 2
+"""Parts that were sent and wait to be on the daemon's disk while one more is on its way."""
+
+
 class Part(NamedTuple):
     """`sealed` bytes, and the SHA-256 in base64url of the blob `through` their end."""
 
@@ -68,8 +72,10 @@ class Parts:
             self._notes.add(digest)
         elif digest != self._notes.parts[number]:
             raise changed()
-        # The first is where everything can be made again from; of the others one is enough, unless a part was cut.
-        self._hashes = {at: known for at, known in self._hashes.items() if at in {0, number}} | {number + 1: hasher}
+        # The first is where everything can be made again from; the last are those of parts that may yet be cut.
+        last = range(number - AHEAD - 1, number + 1)
+        kept = {at: known for at, known in self._hashes.items() if at == 0 or at in last}
+        self._hashes = kept | {number + 1: hasher}
         return Part(sealed, b64u(digest))
 
     def _hash(self, number: int) -> "_Hash":

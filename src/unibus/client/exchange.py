@@ -7,19 +7,30 @@ import os
 import re
 import secrets
 import ssl
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from io import BytesIO
+from typing import NamedTuple
 
 import aiohttp
 from yarl import URL
 
 from unibus.client.backoff import PASSING
+from unibus.client.server_nonces import HEADER, ServerNonces
 from unibus.client.trust import refused
 from unibus.crypto.encoding import b64u
 from unibus.crypto.httpsig import sign
 from unibus.crypto.nkeys import SigningKey
-from unibus.errors import CertificateRefused, RateLimited, UnibusError, Unreachable, Untrusted
+from unibus.errors import (
+    CertificateRefused,
+    NonceUnknown,
+    RateLimited,
+    SignatureInvalid,
+    UnibusError,
+    Unreachable,
+    Untrusted,
+)
 from unibus.model.problem import from_problem
 
 ANSWER_LIMIT = 64 * 2**20
@@ -50,6 +61,24 @@ def unreachable(url: URL, error: aiohttp.ClientError | OSError) -> Unreachable |
     )
 
 
+class NamedBody(NamedTuple):
+    """A body that the address of its request has the hash of. `given` is called when all of it is on its way."""
+
+    data: memoryview
+    given: Callable[[], object]
+
+
+class _Asked(NamedTuple):
+    """One request, unsigned; the rest is as `Exchange.ask` takes it."""
+
+    method: str
+    url: URL
+    body: bytes
+    headers: dict[str, str]
+    patience: aiohttp.ClientTimeout | None
+    named: NamedBody | None
+
+
 class Exchange:
     """Requests in the name of one key. `bus` is the bus that they are signed for; before it is known none is signed.
 
@@ -66,6 +95,7 @@ class Exchange:
         self._seconds = seconds
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
+        self._nonces = ServerNonces(time.monotonic)
 
     async def open(self) -> None:
         """Make the HTTP session; `close` ends it."""
@@ -99,37 +129,66 @@ class Exchange:
         *,
         patience: aiohttp.ClientTimeout | None = None,
         signed: bool = True,
-        named: memoryview | None = None,
+        named: NamedBody | None = None,
     ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
         """The answer of `node`, which takes no longer than `patience`.
 
-        `named` is a body whose hash is in `path`, and so under the signature already; it must not change meanwhile.
+        `named` is a body whose hash is in `path`, and so under the signature already; it must not change until the
+        answer is there. What is signed with a nonce that the node gave out, and is refused for it, is signed once more
+        without.
 
         Raises what a refusal stands for, and Unreachable when the connection fails, also while the answer is read.
         """
-        session, url = self.opened(), node.join(path)
-        sent = dict(headers or {})
-        if self.bus is not None and signed:
-            created, nonce = int(self._clock()), b64u(secrets.token_bytes(16))
-            sent |= sign(self._key, method, str(url), body, bus=self.bus, created=created, nonce=nonce)
-        limits = session.timeout if patience is None else patience
-        data: BytesIO | AsyncGenerator[memoryview, None] | None = BytesIO(body) if body else None
-        if named is not None:
-            data, sent["Content-Length"] = _slices(named), str(len(named))
+        asked = _Asked(method, node.join(path), body, dict(headers or {}), patience, named)
+        signing = signed and self.bus is not None
+        server_nonce = self._nonces.of(node) if signing else None
         try:
-            async with session.request(
-                method, url, data=data, headers=sent, allow_redirects=False, timeout=limits
-            ) as response:
-                if not 200 <= response.status < 300:
-                    raise refusal(response, await read_whole(response))
+            try:
+                response = await self._answer(node, asked, server_nonce, signed=signed)
+            except (NonceUnknown, SignatureInvalid):  # the latter from an older version, which knows no such nonces
+                if server_nonce is None:
+                    raise
+                self._nonces.refused(node)
+                response = await self._answer(node, asked, None, signed=signed)
+            async with response:
                 yield response
         except (aiohttp.ClientError, OSError) as error:
             raise unreachable(node, error) from error
 
+    async def _answer(
+        self, node: URL, asked: _Asked, server_nonce: str | None, *, signed: bool
+    ) -> aiohttp.ClientResponse:
+        session, sent = self.opened(), asked.headers.copy()
+        if self.bus is not None and signed:
+            sent |= sign(
+                *(self._key, asked.method, str(asked.url), asked.body),
+                bus=self.bus,
+                created=int(self._clock()),
+                nonce=b64u(secrets.token_bytes(16)),
+                server_nonce=server_nonce,
+            )
+        data: BytesIO | AsyncGenerator[memoryview, None] | None = BytesIO(asked.body) if asked.body else None
+        if asked.named is not None:
+            data, sent["Content-Length"] = _slices(asked.named), str(len(asked.named.data))
+        response = await session.request(
+            asked.method,
+            asked.url,
+            data=data,
+            headers=sent,
+            allow_redirects=False,
+            timeout=session.timeout if asked.patience is None else asked.patience,
+        )
+        self._nonces.heard(node, response.headers.getall(HEADER, ()))
+        if 200 <= response.status < 300:
+            return response
+        async with response:
+            raise refusal(response, await read_whole(response))
 
-async def _slices(body: memoryview) -> AsyncGenerator[memoryview, None]:
-    for start in range(0, len(body), _SLICE):
-        yield body[start : start + _SLICE]
+
+async def _slices(body: NamedBody) -> AsyncGenerator[memoryview, None]:
+    for start in range(0, len(body.data), _SLICE):
+        yield body.data[start : start + _SLICE]
+    body.given()
 
 
 async def read_whole(response: aiohttp.ClientResponse) -> bytes:

@@ -17,6 +17,7 @@ from unibus.errors import (
     CertificateRefused,
     LogRolledBack,
     NonceReplayed,
+    NonceUnknown,
     RateLimited,
     SignatureStale,
     UnibusError,
@@ -44,7 +45,7 @@ def verdict(error: UnibusError) -> Verdict:
     match error:
         case LogRolledBack():
             return Verdict.PASSING  # a node that is behind, until all insist
-        case CertificateRefused() | WrongBus() | SignatureStale():
+        case CertificateRefused() | WrongBus() | SignatureStale() | NonceUnknown():
             return Verdict.FAULT
         case Untrusted():
             return Verdict.FINAL

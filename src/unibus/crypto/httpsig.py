@@ -23,9 +23,10 @@ WINDOW = 60
 # The repeated alternation matches five parameters and remembers each kind's last: five groups set means each kind once.
 _INPUT = re.compile(
     r'unibus=(\("@method" "@target-uri"( "content-digest")?\)'
-    r'(?:;(?:created=([1-9][0-9]{0,11})|nonce="([A-Za-z0-9_-]{22})"|(alg="ed25519")'
+    r'(?:;(?:created=([1-9][0-9]{0,11})|nonce="([A-Za-z0-9_-]{22})(?:\.([A-Za-z0-9_-]{22}))?"|(alg="ed25519")'
     r'|keyid="(U[A-Z2-7]{55})"|tag="unibus:([A-Za-z0-9_-]{43})")){5})'
 )
+_SERVER_NONCE = re.compile(r"[A-Za-z0-9_-]{22}")
 # The last character before the padding has four spare bits; only texts that leave them zero are canonical.
 _SIGNATURE = re.compile(r"unibus=:([A-Za-z0-9+/]{85}[AQgw]==):")
 _DIGEST = re.compile(r"sha-256=:[A-Za-z0-9+/]{43}=:")
@@ -41,7 +42,8 @@ _FORM = (
 class Signed(NamedTuple):
     """What a request's signature claims, checked for form and nothing else. `created` is Unix time in seconds.
 
-    `digest` is the covered Content-Digest or None, `params` the signature parameters as received.
+    `digest` is the covered Content-Digest or None, `params` the signature parameters as received. `server_nonce` is
+    the one of the node that alone may take the request, or None.
     """
 
     user: str
@@ -51,6 +53,12 @@ class Signed(NamedTuple):
     digest: str | None
     params: str
     signature: bytes
+    server_nonce: str | None
+
+
+def is_server_nonce(text: str) -> bool:
+    """Whether `text`, which a node says is its nonce, can be one: nothing else must get into a signature."""
+    return _SERVER_NONCE.fullmatch(text) is not None
 
 
 def content_digest(body: bytes) -> str:
@@ -72,17 +80,27 @@ def _base(method: str, target_uri: str, digest: str | None, params: str) -> byte
 
 
 def sign(
-    key: nkeys.SigningKey, method: str, target_uri: str, body: bytes, *, bus: str, created: int, nonce: str
+    key: nkeys.SigningKey,
+    method: str,
+    target_uri: str,
+    body: bytes,
+    *,
+    bus: str,
+    created: int,
+    nonce: str,
+    server_nonce: str | None = None,
 ) -> dict[str, str]:
     """The headers that sign a request: Signature-Input, Signature, and Content-Digest where `body` is not empty.
 
     `target_uri` is what the server will put together: scheme, `://`, the Host header and the request target, to the
-    byte. `created` is Unix time in seconds. `nonce` is 16 random bytes in base64url, new for every attempt. Raises
-    SignatureInvalid for what the profile cannot carry.
+    byte. `created` is Unix time in seconds. `nonce` is 16 random bytes in base64url, new for every attempt;
+    `server_nonce` is what the node gave out (as in RFC 9449 section 8), so that only this node can take the request.
+    Raises SignatureInvalid for what the profile cannot carry.
     """
     digest = content_digest(body) if body else None
     components = '"@method" "@target-uri"' + (' "content-digest"' if digest else "")
-    params = f'({components});created={created};nonce="{nonce}";alg="ed25519";keyid="{key.public}";tag="unibus:{bus}"'
+    both = nonce if server_nonce is None else f"{nonce}.{server_nonce}"
+    params = f'({components});created={created};nonce="{both}";alg="ed25519";keyid="{key.public}";tag="unibus:{bus}"'
     if not _INPUT.fullmatch(f"unibus={params}"):
         raise SignatureInvalid("the bus id, the time or the nonce is not of the required form")
     signature = key.sign(_base(method, target_uri, digest, params))
@@ -101,14 +119,14 @@ def parse(signature_input: str, signature: str, digest: str | None) -> Signed:
     """
     found = _INPUT.fullmatch(signature_input)
     value = _SIGNATURE.fullmatch(signature)
-    if found is None or value is None or None in found.group(3, 4, 5, 6, 7):
+    if found is None or value is None or None in found.group(3, 4, 6, 7, 8):
         raise SignatureInvalid(f"the signature headers are not of the required form: {_FORM}")
-    params, covered, created, nonce, _, user, bus = found.groups()
+    params, covered, created, nonce, server_nonce, _, user, bus = found.groups()
     if (covered is None) != (digest is None):
         raise SignatureInvalid("content-digest must be sent and signed where there is a body, and only there")
     if digest is not None and not _DIGEST.fullmatch(digest):
         raise SignatureInvalid("content-digest must be `sha-256=:…:` and nothing else")
-    return Signed(user, int(created), nonce, bus, digest, params, b64decode(value[1]))
+    return Signed(user, int(created), nonce, bus, digest, params, b64decode(value[1]), server_nonce)
 
 
 def check_fresh(created: int, now: float) -> None:

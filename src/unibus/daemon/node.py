@@ -163,7 +163,7 @@ class Node:
             parts = Parts(
                 options=options,
                 books=self.books,
-                claims=Claims(self.store, self.books, self._check_clock),
+                claims=Claims(self.store, self.books, self._check_clock, alone=options.cluster is None),
                 gate=gate,
                 reading=Reading(self.books, self.store, gate),
                 membership=membership,

@@ -28,10 +28,11 @@ from unibus.http.health import health_operations
 from unibus.http.limiting import Limiter
 from unibus.http.metrics import Metrics
 from unibus.http.moving import MovingApi
+from unibus.http.nonces import ServerNonces
 from unibus.http.operations import Operation
 from unibus.http.problems import problem_middleware
 from unibus.http.purging import PurgeApi
-from unibus.http.routing import closing, route
+from unibus.http.routing import route
 from unibus.http.site import Site, tell_no_versions
 from unibus.services.abandoned import Abandoned
 from unibus.services.audit import Audit
@@ -83,18 +84,18 @@ async def serve(parts: Parts, stack: AsyncExitStack) -> int:
     """Serve until `stack` is closed; the port. Raises StartRefused when the address cannot be had."""
     limits = parts.options.limits
     limiter = Limiter(limits, time.monotonic)
+    nonces = ServerNonces(secrets.token_bytes, time.monotonic)
     problems = problem_middleware(parts.log, lambda: secrets.token_hex(8))
     app = web.Application(
         middlewares=[
-            closing(parts.draining),
             problems,
             parts.metrics.middleware(),
             audit_middleware(parts.audit),
             limiter.middleware(),
         ]
     )
-    app.on_response_prepare.append(tell_no_versions)
-    operations = described(_operations(parts, limiter), __version__)
+    app.on_response_prepare.extend((tell_no_versions, nonces.tell))
+    operations = described(_operations(parts, limiter, nonces), __version__)
     deadlines = Deadlines(limits.request_seconds)
     app.add_routes(route(operation, deadlines) for operation in operations)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5.0)
@@ -103,7 +104,7 @@ async def serve(parts: Parts, stack: AsyncExitStack) -> int:
     host, port = parts.options.http_host, parts.options.http_port
     try:
         context = parts.certificates.http if parts.certificates else None
-        site = Site(runner, host, port, log=parts.log, limits=limits, tls=context)
+        site = Site(runner, host, port, log=parts.log, limits=limits, tls=context, draining=parts.draining)
         parts.metrics.watch("http_connections", "open HTTP connections", lambda: site.connections)
         await site.start()
     except OSError as error:
@@ -111,12 +112,13 @@ async def serve(parts: Parts, stack: AsyncExitStack) -> int:
     return int(runner.addresses[0][1])
 
 
-def _operations(parts: Parts, limiter: Limiter) -> list[Operation]:
+def _operations(parts: Parts, limiter: Limiter, nonces: ServerNonces) -> list[Operation]:
     limits = parts.options.limits
 
     def authenticator(knows: Callable[[str], bool], stranger: type[UnibusError]) -> Authenticator:
         return Authenticator(
             parts.claims,
+            nonces,
             bus_id=parts.reading.bus_id,
             is_user=knows,
             clock=time.time,

@@ -3,7 +3,7 @@
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from unibus.errors import Forbidden, UnibusError
+from unibus.errors import Forbidden, NonceUnknown, UnibusError
 from unibus.http.api import answer, number
 from unibus.http.auth import Authenticator
 from unibus.http.operations import Answer, Asker, Operation
@@ -23,7 +23,8 @@ def audit_middleware(audit: Audit) -> Middleware:
         try:
             return await handler(request)
         except UnibusError as error:
-            if error.status < 500:
+            # Who names a nonce of before a restart is only asked to sign again: that would crowd out what was refused.
+            if error.status < 500 and not isinstance(error, NonceUnknown):
                 resource = request.match_info.route.resource
                 where = resource.canonical if resource is not None else "none"
                 audit.refused(f"{request.method} {where}", error, actor=ACTOR.get())

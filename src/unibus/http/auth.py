@@ -3,7 +3,8 @@
 1. form, bus and time, which cost next to nothing; 2. the signature over method, address and the digest of the body;
 3. whether the signer is a user; 4. the body, which is read only now and must have that digest; 5. the nonce, claimed
 last, so that nobody without a user's key can fill the store with claims or burn a nonce of somebody else's. Where a
-body is written as it comes (`authenticate_stream`), the nonce is claimed before it.
+body is written as it comes (`authenticate_stream`), the nonce is claimed before it. Where the request names a nonce of
+this process, its memory is where that is claimed (`http.nonces`); else the store, in which all nodes see it.
 
 A user is looked up only after the signature held: otherwise the answers would tell anybody who is on the bus. Must
 never take anything from a request that the signature does not cover, other than to refuse it.
@@ -36,6 +37,7 @@ from unibus.errors import (
     WrongBus,
 )
 from unibus.http.body import BODY_SECONDS, HELD_BODIES, ahead, read_blocks, read_body, read_pieces
+from unibus.http.nonces import ServerNonces
 from unibus.services.audit import ACTOR
 
 _INPUT, _SIGNATURE, _DIGEST = istr("Signature-Input"), istr("Signature"), istr("Content-Digest")
@@ -49,8 +51,8 @@ class Claims(Protocol):
     async def claim(self, name: str, expires_at: int) -> bool:
         """Claim `name` until the Unix time `expires_at`; False if it is claimed already."""
 
-    async def look_again(self) -> None:
-        """Learn of users that another node may have taken in just now."""
+    async def catch_up(self) -> None:
+        """Return once what is decided here is decided on all that any node had acknowledged before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class Authenticator:
     def __init__(
         self,
         claims: Claims,
+        nonces: ServerNonces,
         *,
         bus_id: Callable[[], str | None],
         is_user: Callable[[str], bool],
@@ -86,6 +89,7 @@ class Authenticator:
         held_bodies: int = HELD_BODIES,
     ) -> None:
         self._claims = claims
+        self._nonces = nonces
         self._held: Counter[str] = Counter()
         self._most_held = held_bodies
         self._floor = floor
@@ -104,10 +108,13 @@ class Authenticator:
         """The sender of `request` and its body of at most `limit` bytes. Succeeds once for a signature.
 
         Whether the sender may do what it asks is for the services to say, on the state at that moment. Raises
-        SignatureMissing, SignatureInvalid, SignatureStale, WrongBus, NotAUser, NonceReplayed, RateLimited, and what
-        `read_body` raises.
+        SignatureMissing, SignatureInvalid, SignatureStale, WrongBus, NotAUser, NonceUnknown, NonceReplayed,
+        RateLimited, and what `read_body` raises.
         """
-        signed = await self._verified(request)
+        signed = self._verified(request)
+        if not self._is_user(signed.user):
+            await self._look_again(signed.user)
+        self._admit(signed)
         body = await self._hold_body(request, limit, signed.user) if signed.digest is not None else b""
         if signed.digest is not None and httpsig.content_digest(body) != signed.digest:
             raise SignatureInvalid("the body is not the one that was signed")
@@ -126,7 +133,10 @@ class Authenticator:
         one that was signed, and what `read_blocks` raises. The nonce is claimed before the body is read, so that a
         replayed request never gets to act on it. Raises as `authenticate`.
         """
-        signed = await self._verified(request, named=named)
+        signed = self._verified(request, named=named)
+        if not self._is_user(signed.user):
+            await self._look_again(signed.user)
+        self._admit(signed)
         if signed.digest is None and not named:
             raise SignatureInvalid("this request needs a body and its signed content-digest")
         await self._claim(signed)
@@ -148,13 +158,19 @@ class Authenticator:
                 del self._held[user]
 
     async def _claim(self, signed: httpsig.Signed) -> None:
-        name = f"nonce/{signed.user}/{signed.nonce}"
-        if not await self._claims.claim(name, signed.created + self._claim_seconds):
+        if signed.server_nonce is not None:
+            claimed = self._nonces.claim(signed.server_nonce, signed.user, signed.nonce)
+        else:
+            name = f"nonce/{signed.user}/{signed.nonce}"
+            claimed = await self._claims.claim(name, signed.created + self._claim_seconds)
+        if not claimed:
             if self._unpace is not None:
                 self._unpace(signed.user)  # whoever repeats what they overheard must not use up what the user may ask
             raise NonceReplayed("this signed request was used before; sign it again with a new nonce")
+        if signed.server_nonce is not None:
+            await self._claims.catch_up()  # a claim in the store has done so on its way
 
-    async def _verified(self, request: web.BaseRequest, *, named: bool = False) -> httpsig.Signed:
+    def _verified(self, request: web.BaseRequest, *, named: bool = False) -> httpsig.Signed:
         signature_input, signature = _single(request, _INPUT), _single(request, _SIGNATURE)
         if signature_input is None or signature is None:
             raise SignatureMissing("this request must be signed; use the unibus client or see docs/protocol.md")
@@ -176,14 +192,19 @@ class Authenticator:
                 "the request was signed before the bus was restored or moved: sign it again", server_time=int(now)
             )
         httpsig.verify(signed, request.method, _target_uri(request))
-        if not self._is_user(signed.user):
-            await self._claims.look_again()
-            if not self._is_user(signed.user):
-                raise self._stranger
+        return signed
+
+    async def _look_again(self, user: str) -> None:
+        await self._claims.catch_up()  # another node may have taken somebody in just now
+        if not self._is_user(user):
+            raise self._stranger
+
+    def _admit(self, signed: httpsig.Signed) -> None:
+        if signed.server_nonce is not None:
+            self._nonces.check(signed.server_nonce)  # rather than read a body first that has to be sent again
         if self._pace is not None:
             self._pace(signed.user)  # only now: nobody else can use up what a user may ask
         ACTOR.set(signed.user)
-        return signed
 
 
 async def _checked_blocks(blocks: AsyncGenerator[bytes, None], digest: str) -> AsyncGenerator[bytes, None]:

@@ -34,8 +34,9 @@ _SCHEMES = {
             '`unibus=("@method" "@target-uri" "content-digest");created=…;nonce="…";alg="ed25519";keyid="U…";'
             'tag="unibus:<bus id>"`, with `content-digest` (RFC 9530, SHA-256) exactly where there is a body; '
             "`Signature` is `unibus=:…:`. `created` is within 60 s of the node's clock, a nonce is 16 random bytes in "
-            "base64url and good once, `keyid` is the signer's public nkey. The whole profile and its test vectors: "
-            "docs/protocol.md, “Signed requests”.",
+            "base64url and good once, `keyid` is the signer's public nkey. After a dot the nonce may name what the "
+            "node's answers have in `Unibus-Nonce`: then no other node takes the request, and this one keeps the claim "
+            "in memory. The whole profile and its test vectors: docs/protocol.md, “Signed requests”.",
         },
     ),
     Asker.INVITED: (

@@ -1,10 +1,8 @@
-"""From operations to routes: each handler within its time, with tags where they were declared; and a node that ends."""
+"""From operations to routes: each handler within its time, with tags where they were declared."""
 
-from collections.abc import Callable
 from functools import wraps
 
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Middleware
 
 from unibus.http.caching import conditional
 from unibus.http.deadlines import Deadlines
@@ -18,19 +16,6 @@ def route(operation: Operation, deadlines: Deadlines) -> web.RouteDef:
     return web.RouteDef(
         operation.method, operation.path, conditional(handler) if operation.tagged else handler, options
     )
-
-
-def closing(draining: Callable[[], bool]) -> Middleware:
-    """While `draining`, each connection ends with its next answer: whoever asked goes to another node by then."""
-
-    @web.middleware
-    async def close(request: web.Request, handler: Handler) -> web.StreamResponse:
-        response = await handler(request)
-        if draining():
-            response.force_close()
-        return response
-
-    return close
 
 
 def _within(deadlines: Deadlines, handler: Handler) -> Handler:

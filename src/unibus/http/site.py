@@ -8,6 +8,7 @@ anything about a request that a handler gets to see.
 import asyncio
 import ssl
 from collections import Counter
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -100,12 +101,20 @@ class Crowd:
 class Connection(web.RequestHandler):
     """One connection. What is no HTTP request is answered with a problem, and ends the connection.
 
-    `crowded` says that it is one too many: it may send one request, soon, and is told so.
+    `crowded` says that it is one too many: it may send one request, soon, and is told so. While the node is `draining`
+    it ends with its next answer: whoever asked goes to another node by then.
     """
 
-    __slots__ = ("_crowd", "_limits", "_log", "crowded")
+    __slots__ = ("_crowd", "_draining", "_limits", "_log", "crowded")
 
-    def __init__(self, server: web.Server, log: structlog.stdlib.BoundLogger, limits: Limits, crowd: Crowd) -> None:
+    def __init__(
+        self,
+        server: web.Server,
+        log: structlog.stdlib.BoundLogger,
+        limits: Limits,
+        crowd: Crowd,
+        draining: Callable[[], bool],
+    ) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -120,6 +129,7 @@ class Connection(web.RequestHandler):
         self._log = log
         self._limits = limits
         self._crowd = crowd
+        self._draining = draining
         self.crowded = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -178,7 +188,7 @@ class Connection(web.RequestHandler):
         """Send `resp`, as a problem if it is a refusal by aiohttp itself."""
         if isinstance(resp, web.HTTPException) and resp.status >= 400:
             resp = refusal(resp)
-        if self.crowded:
+        if self.crowded or self._draining():
             resp.force_close()
         sent = await super().finish_response(request, resp, start_time)
         self._crowd.rests(self)
@@ -186,9 +196,12 @@ class Connection(web.RequestHandler):
 
 
 class Site(web.BaseSite):
-    """Serves `runner` on `host` and `port` (0: any free one; `runner.addresses` tells which), over TLS with `tls`."""
+    """Serves `runner` on `host` and `port` (0: any free one; `runner.addresses` tells which), over TLS with `tls`.
 
-    __slots__ = ("_crowd", "_host", "_limits", "_log", "_port", "_tls")
+    While `draining`, each connection ends with its next answer.
+    """
+
+    __slots__ = ("_crowd", "_draining", "_host", "_limits", "_log", "_port", "_tls")
 
     def __init__(
         self,
@@ -199,11 +212,13 @@ class Site(web.BaseSite):
         log: structlog.stdlib.BoundLogger,
         limits: Limits,
         tls: ssl.SSLContext | None = None,
+        draining: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(runner)
         self._host, self._port, self._log, self._limits = host, port, log, limits
         self._crowd = Crowd(limits.connections)
         self._tls = tls
+        self._draining = draining
 
     @property
     def name(self) -> str:
@@ -221,7 +236,7 @@ class Site(web.BaseSite):
         if server is None:
             raise RuntimeError("the runner must be set up before its site starts")
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(server, self._log, self._limits, self._crowd),
+            lambda: Connection(server, self._log, self._limits, self._crowd, self._draining),
             self._host,
             self._port,
             ssl=self._tls,

@@ -8,7 +8,7 @@ Must never give out a byte of an upload, nor take one of a part whose sender was
 import asyncio
 import errno
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from unibus.crypto.encoding import b64u
 from unibus.errors import DigestMismatch, NotFound, StartRefused, StorageUnavailable, TooLarge, UploadConflict
 from unibus.store.blob_layout import BLOCK, BlobLayout, descriptor_of, hash_data, write_pieces
+from unibus.store.blob_line import Line
 from unibus.store.blob_port import GONE, MIXED_UP, Held, Place, Upload
 from unibus.writing import OneAhead, keep_memory
 
@@ -33,29 +34,50 @@ def _refusal(error: OSError) -> StorageUnavailable:
     return StorageUnavailable("the disk refuses to read or write blobs: see the daemon's log and the system's")
 
 
-async def _in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """`work` in a thread, waited for to its end even when cancelled: its descriptor must not be closed under it."""
-    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+async def _to_its_end(step: Coroutine[object, object, T]) -> T:
+    """What `step` gives, which is waited for to its end even when cancelled."""
+    task = asyncio.ensure_future(step)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise
+
+
+async def _in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`work` in a thread, to its end: its descriptor must not be closed under it."""
+    try:
+        return await _to_its_end(asyncio.to_thread(work, *args, **kwargs))
     except OSError as error:
         raise _refusal(error) from error
 
 
 class _Going:
-    """An upload that this process has touched: the hash of what counts, and whose turn it is to send."""
+    """An upload that this process has touched: what came in whole parts, their hash, and whose turn it is to send.
 
-    __slots__ = ("hasher", "lock", "received", "size", "turn")
+    Of what `came`, `received` bytes are on disk and count; whoever puts more there holds `syncing`.
+    """
+
+    __slots__ = ("came", "hasher", "line", "lock", "received", "size", "syncing", "turn")
 
     def __init__(self, size: int, received: int, hasher: "_Hash | None") -> None:
         self.size = size
-        self.received = received
+        self.came = self.received = received
         self.hasher = hasher
         self.turn = 0
+        self.line = Line()
+        self.syncing = asyncio.Lock()  # before `lock`, where one has both
         self.lock = asyncio.Lock()
+
+    def check_offset(self, offset: int) -> None:
+        """Raises UploadConflict for a part that does not begin where the upload goes on."""
+        if offset != self.came:
+            raise UploadConflict(f"the upload goes on at {self.received}", offset=self.received)
+
+    def check_turn(self, turn: int) -> None:
+        """Raises UploadConflict for who was overtaken."""
+        if self.turn != turn:
+            raise UploadConflict("another request sends this upload now", offset=self.received)
 
 
 class FileBlobs:
@@ -98,10 +120,38 @@ class FileBlobs:
     ) -> Upload:
         """See `BlobStore.receive`."""
         going = await self._find_going(place)
+        async with going.line.after_earlier(offset):
+            if offset < going.came:
+                async with going.syncing:
+                    pass  # it is refused, but is to be told only of what is on disk
+            position = await self._come(place, going, offset, blocks, through)
+        await _to_its_end(self._keep(place, going, position))
+        return Upload(place, going.size, position, 0.0)
+
+    async def _keep(self, place: Place, going: _Going, position: int) -> None:
+        """Put what came on disk, `position` bytes at least, while the next part comes."""
+        try:
+            async with going.syncing:
+                if self._going.get(place) is not going:
+                    raise NotFound(GONE)
+                came = going.came
+                if going.received < position:
+                    await _in_thread(self._layout.received, place, going.size, came)
+                    going.received = came
+        except StorageUnavailable:
+            # After a sync that failed nobody knows what is on disk, and the next one may not tell.
+            await self.abandon(place)
+            raise
+
+    async def _come(
+        self, place: Place, going: _Going, offset: int, blocks: AsyncIterator[bytes], through: str | None
+    ) -> int:
+        """Take a part and check it; where it ends."""
         with descriptor_of(await self._open(place)) as descriptor:
             async with going.lock:
-                if offset != going.received:
-                    raise UploadConflict(f"the upload goes on at {going.received}", offset=going.received)
+                if self._going.get(place) is not going:
+                    raise NotFound(GONE)
+                going.check_offset(offset)
                 going.turn += 1
                 turn = going.turn
                 hasher = (await self._hash(going, descriptor)).copy()
@@ -111,22 +161,21 @@ class FileBlobs:
                 await self.abandon(place)
                 raise
         async with going.lock:
-            self._check_turn(going, turn)
+            going.check_turn(turn)
             if through is not None and b64u(hasher.digest()) != through:
                 raise DigestMismatch(MIXED_UP)
-            await _in_thread(self._layout.received, place, going.size, position)
-            going.received, going.hasher = position, hasher
-        return Upload(place, going.size, position, 0.0)
+            going.came, going.hasher = position, hasher
+        return position
 
     async def _take(
         self, going: _Going, turn: int, descriptor: int, hasher: "_Hash", blocks: AsyncIterator[bytes]
     ) -> int:
-        position = come = going.received
+        position = come = going.came
 
         async def write(pieces: list[bytes]) -> None:
             nonlocal position
             async with going.lock:
-                self._check_turn(going, turn)
+                going.check_turn(turn)
                 position = await _in_thread(write_pieces, descriptor, pieces, position, hasher)
 
         async with OneAhead(write) as writing:
@@ -140,7 +189,7 @@ class FileBlobs:
     async def finish(self, place: Place, note: bytes, stored_at: int, blob: str | None = None) -> Held:
         """See `BlobStore.finish`."""
         going = await self._find_going(place)
-        async with going.lock:
+        async with going.syncing, going.lock:
             if going.received != going.size:
                 raise UploadConflict(f"the upload goes on at {going.received}", offset=going.received)
             going.turn += 1
@@ -171,7 +220,7 @@ class FileBlobs:
         going = self._going.get(place)
         if going is None:
             return await self._drop(place)
-        async with going.lock:
+        async with going.syncing, going.lock:
             going.turn += 1
             return await self._drop(place)
 
@@ -243,7 +292,3 @@ class FileBlobs:
     async def _drop(self, place: Place) -> bool:
         self._going.pop(place, None)
         return await _in_thread(self._layout.drop_upload, place)
-
-    def _check_turn(self, going: _Going, turn: int) -> None:
-        if going.turn != turn:
-            raise UploadConflict("another request sends this upload now", offset=going.received)

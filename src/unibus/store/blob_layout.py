@@ -22,7 +22,6 @@ from unibus.crypto.encoding import b64u, dump_json, load_json, unb64u
 from unibus.errors import StorageUnavailable
 from unibus.store.blob_port import Held, Place, Upload, check_parts, is_part
 from unibus.store.files import sync_directory
-from unibus.writing import start_writing
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -191,18 +190,13 @@ def _write_new(path: Path, data: bytes) -> None:
 
 
 def write_pieces(descriptor: int, pieces: Sequence[bytes], position: int, hasher: "_Hash") -> int:
-    """Write all of `pieces` from `position` on and add them to the hash; where they end.
-
-    The system begins to put them on disk.
-    """
-    begin = position
+    """Write all of `pieces` from `position` on and add them to the hash; where they end."""
     for piece in pieces:
         view = memoryview(piece)
         while view:
             written = os.pwrite(descriptor, view[:_STEP], position)
             hasher.update(view[:written])
             view, position = view[written:], position + written
-    start_writing(descriptor, begin, position - begin)
     return position
 
 

@@ -13,11 +13,13 @@ from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from nats.aio.client import Client
 
 from unibus.crypto.encoding import b64u
 from unibus.errors import DigestMismatch, NotFound, StorageUnavailable, UploadConflict
+from unibus.store.blob_line import Line
 from unibus.store.blob_objects_hashes import Hashes
 from unibus.store.blob_objects_layout import (
     Announced,
@@ -54,6 +56,7 @@ class ObjectBlobs:
         self._subjects = subjects
         self._clock = clock
         self._hashes = Hashes()
+        self._lines: WeakValueDictionary[Place, Line] = WeakValueDictionary()
 
     @classmethod
     async def open(
@@ -101,6 +104,11 @@ class ObjectBlobs:
         self, place: Place, offset: int, blocks: AsyncIterator[bytes], through: str | None = None
     ) -> Upload:
         """See `BlobStore.receive`."""
+        line = self._lines.setdefault(place, Line())
+        async with line.after_earlier(offset):
+            return await self._receive(place, offset, blocks, through)
+
+    async def _receive(self, place: Place, offset: int, blocks: AsyncIterator[bytes], through: str | None) -> Upload:
         if through is not None:
             await self._hash((await self._live(place))[0])  # before the turn: it may take long, if all is read back
         going, turn = await self._take_turn(place, offset)

@@ -80,9 +80,10 @@ class BlobStore(Protocol):
         """Take the next bytes. They count when `blocks` has ended without an error, else it is as if none had come.
 
         `through` is what the SHA-256 (base64url) of the upload from its beginning through these bytes must be; else
-        they do not count either, and it is DigestMismatch. Of two at once, the later one goes on and the earlier one
-        ends. Raises NotFound without an upload, UploadConflict (with the right `offset`) for any other offset than
-        where it ended, TooLarge beyond its size.
+        they do not count either, and it is DigestMismatch. Of two at once from one `offset` the later goes on and the
+        earlier ends; one from a later `offset` waits for what begins before it to come. Raises NotFound without an
+        upload, UploadConflict (with the right `offset`) for any other offset than where it ended, TooLarge beyond its
+        size.
         """
 
     async def finish(self, place: Place, note: bytes, stored_at: int, blob: str | None = None) -> Held:

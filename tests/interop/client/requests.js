@@ -13,11 +13,15 @@ const OURS = ["log-rolled-back", "log-forked", "log-invalid", "sealed-key-missin
   ["frame-invalid", "frame-replayed", "old-epoch", "blob-invalid", "untrusted"], // only a client finds these
 );
 
-/** The headers that sign a request: RFC 9421 in the one form of unibus. `created` is Unix seconds. */
-export function signedHeaders(identity, bus, method, uri, body, created, nonce) {
+/**
+ * The headers that sign a request: RFC 9421 in the one form of unibus. `created` is Unix seconds, `given` the nonce that
+ * the node gave out, if one is used.
+ */
+export function signedHeaders(identity, bus, method, uri, body, created, nonce, given) {
   const digest = body && `sha-256=:${sha256(body).toString("base64")}:`;
   const covered = ['"@method"', '"@target-uri"', ...(body ? ['"content-digest"'] : [])].join(" ");
-  const params = `(${covered});created=${created};nonce="${b64u(nonce)}";alg="ed25519";keyid="${identity.user}";tag="unibus:${bus}"`;
+  const nonces = given ? `${b64u(nonce)}.${given}` : b64u(nonce);
+  const params = `(${covered});created=${created};nonce="${nonces}";alg="ed25519";keyid="${identity.user}";tag="unibus:${bus}"`;
   const digestLine = body ? [`"content-digest": ${digest}`] : [];
   const base = [`"@method": ${method}`, `"@target-uri": ${uri}`, ...digestLine, `"@signature-params": ${params}`];
   const signature = sign(identity.signing, Buffer.from(base.join("\n"))).toString("base64");

@@ -10,12 +10,11 @@ from typing import Any
 
 import structlog
 from aiohttp import web
-from aiohttp.typedefs import Middleware
 from structlog.testing import LogCapture
 
 from unibus.http.limits import Limits
 from unibus.http.nonces import ServerNonces
-from unibus.http.problems import problem_middleware
+from unibus.http.problems import Watcher, problem_middleware
 from unibus.http.site import Site, tell_no_versions
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -83,7 +82,7 @@ async def serving(
     *,
     limits: Limits | None = None,
     incident: Callable[[], str] | None = None,
-    middlewares: Sequence[Middleware] = (),
+    watchers: Sequence[Watcher] = (),
     nonces: ServerNonces | None = None,
     draining: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[Server]:
@@ -93,8 +92,8 @@ async def serving(
         None, processors=[capture], wrapper_class=structlog.stdlib.BoundLogger
     )
     numbers = count(1)
-    problems = problem_middleware(log, incident or (lambda: f"n{next(numbers)}"))
-    app = web.Application(middlewares=[problems, *middlewares])
+    problems = problem_middleware(log, incident or (lambda: f"n{next(numbers)}"), *watchers)
+    app = web.Application(middlewares=[problems])
     app.on_response_prepare.append(tell_no_versions)
     if nonces is not None:
         app.on_response_prepare.append(nonces.tell)

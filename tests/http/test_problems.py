@@ -158,3 +158,49 @@ def test_a_list_takes_so_many_entries(keys: int, refused: type[UnibusError] | No
     else:
         with pytest.raises(refused, match="sealed"):
             read_model(AppendRequest, body)
+
+
+class Noting:
+    """A watcher that notes what it sees in `seen`, and refuses every request if it has a `refusal`."""
+
+    def __init__(self, name: str, seen: list[object], refusal: UnibusError | None = None) -> None:
+        self._name, self._seen, self._refusal = name, seen, refusal
+
+    def begins(self, _request: web.Request) -> None:
+        self._seen.append(self._name)
+        if self._refusal is not None:
+            raise self._refusal
+
+    def ends(self, _request: web.Request, status: int, error: UnibusError | None, seconds: float) -> None:
+        assert 0 <= seconds < 10
+        self._seen.append((self._name, status, error))
+
+
+REFUSAL = SignatureMissing("no")
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "status", "told"),
+    [("/", REFUSAL, 401, REFUSAL), ("/", KeyError(SECRET), 500, None), ("/nowhere", REFUSAL, 404, None)],
+    ids=["refused", "broken", "no such address"],
+)
+async def test_watchers_see_how_every_request_ends(
+    path: str, error: Exception, status: int, told: UnibusError | None
+) -> None:
+    seen: list[object] = []
+    watchers = [Noting("outer", seen), Noting("inner", seen)]
+    async with serving([web.get("/", raising(error))], watchers=watchers) as server:
+        answer = await server.send(raw("GET", path, HOST))
+    assert answer is not None
+    assert answer.status == status
+    assert seen == ["outer", "inner", ("inner", status, told), ("outer", status, told)]
+
+
+async def test_what_a_watcher_refuses_no_handler_sees_but_all_watchers_do() -> None:
+    seen: list[object] = []
+    watchers = [Noting("outer", seen), Noting("inner", seen, REFUSAL)]
+    async with serving([web.get("/", raising(AssertionError("a handler saw it")))], watchers=watchers) as server:
+        answer = await server.send(raw("GET", "/", HOST))
+    assert answer is not None
+    assert answer.status == 401
+    assert seen == ["outer", "inner", ("inner", 401, REFUSAL), ("outer", 401, REFUSAL)]

@@ -17,7 +17,7 @@ from unibus import __version__
 from unibus.daemon.options import Options
 from unibus.errors import InviteUnknown, NotAUser, StartRefused, UnibusError
 from unibus.http.api import Api, NatsPlace
-from unibus.http.audit import AuditApi, audit_middleware
+from unibus.http.audit import AuditApi, Auditor
 from unibus.http.auth import Authenticator
 from unibus.http.backup import BackupApi
 from unibus.http.blobs import BlobApi
@@ -85,15 +85,8 @@ async def serve(parts: Parts, stack: AsyncExitStack) -> int:
     limits = parts.options.limits
     limiter = Limiter(limits, time.monotonic)
     nonces = ServerNonces(secrets.token_bytes, time.monotonic)
-    problems = problem_middleware(parts.log, lambda: secrets.token_hex(8))
-    app = web.Application(
-        middlewares=[
-            problems,
-            parts.metrics.middleware(),
-            audit_middleware(parts.audit),
-            limiter.middleware(),
-        ]
-    )
+    watchers = parts.metrics, Auditor(parts.audit), limiter
+    app = web.Application(middlewares=[problem_middleware(parts.log, lambda: secrets.token_hex(8), *watchers)])
     app.on_response_prepare.extend((tell_no_versions, nonces.tell))
     operations = described(_operations(parts, limiter, nonces), __version__)
     deadlines = Deadlines(limits.request_seconds)

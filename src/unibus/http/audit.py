@@ -1,7 +1,6 @@
 """The HTTP side of the audit trail: where requests come from, each refusal noted once, and the route that reads it."""
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
 
 from unibus.errors import Forbidden, NonceUnknown, UnibusError
 from unibus.http.api import answer, number
@@ -13,24 +12,24 @@ from unibus.services.audit import ACTOR, ORIGIN, Audit
 from unibus.services.gate import Gate
 
 
-def audit_middleware(audit: Audit) -> Middleware:
-    """Notes where a request comes from, and every refusal; goes inside the middleware that makes problems of errors."""
+class Auditor:
+    """Notes in `audit` where a request comes from, and every refusal."""
 
-    @web.middleware
-    async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+
+    def begins(self, request: web.Request) -> None:
+        """See `Watcher.begins`."""
         ORIGIN.set(request.remote or "-")
         ACTOR.set("-")
-        try:
-            return await handler(request)
-        except UnibusError as error:
-            # Who names a nonce of before a restart is only asked to sign again: that would crowd out what was refused.
-            if error.status < 500 and not isinstance(error, NonceUnknown):
-                resource = request.match_info.route.resource
-                where = resource.canonical if resource is not None else "none"
-                audit.refused(f"{request.method} {where}", error, actor=ACTOR.get())
-            raise
 
-    return note
+    def ends(self, request: web.Request, status: int, error: UnibusError | None, seconds: float) -> None:  # noqa: ARG002 - a Watcher's signature
+        """See `Watcher.ends`."""
+        # Who names a nonce of before a restart is only asked to sign again: that would crowd out what was refused.
+        if error is not None and status < 500 and not isinstance(error, NonceUnknown):
+            resource = request.match_info.route.resource
+            where = resource.canonical if resource is not None else "none"
+            self._audit.refused(f"{request.method} {where}", error, actor=ACTOR.get())
 
 
 class AuditApi:

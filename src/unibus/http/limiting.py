@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
 
 from unibus.errors import (
     BootstrapRefused,
@@ -19,6 +18,7 @@ from unibus.errors import (
     SignatureInvalid,
     SignatureMissing,
     SignatureStale,
+    UnibusError,
     WrongBus,
 )
 from unibus.http.limits import BURST_SECONDS, Limits
@@ -61,24 +61,20 @@ class Limiter:
         """Count a record that `user` wants appended. Raises RateLimited."""
         _refuse(self._appends.wait(user, self._clock()), "you append records")
 
-    def middleware(self) -> Middleware:
-        """Counts requests of addresses, those that prove nothing more than once; and turns away who is one too many."""
-
-        @web.middleware
-        async def limit(request: web.Request, handler: Handler) -> web.StreamResponse:
-            if isinstance(request.protocol, Connection) and request.protocol.crowded:
-                raise ConnectionsExhausted("the node has as many connections as it takes; try again in a moment")
-            address = self._key(request.remote)
-            if address is None:
-                return await handler(request)
+    def begins(self, request: web.Request) -> None:
+        """See `Watcher.begins`: counts a request of an address, and turns away who is one too many."""
+        if isinstance(request.protocol, Connection) and request.protocol.crowded:
+            raise ConnectionsExhausted("the node has as many connections as it takes; try again in a moment")
+        address = self._key(request.remote)
+        if address is not None:
             _refuse(self._addresses.wait(address, self._clock()), "this address asks")
-            try:
-                return await handler(request)
-            except _FROM_STRANGERS:
-                self._addresses.charge(address, self._cost - 1, self._clock())
-                raise
 
-        return limit
+    def ends(self, request: web.Request, status: int, error: UnibusError | None, seconds: float) -> None:  # noqa: ARG002 - a Watcher's signature
+        """See `Watcher.ends`: who proved nothing is counted more than once."""
+        if isinstance(error, _FROM_STRANGERS):
+            address = self._key(request.remote)
+            if address is not None:
+                self._addresses.charge(address, self._cost - 1, self._clock())
 
 
 def _refuse(wait: float, who: str) -> None:

@@ -1,16 +1,16 @@
 """`/metrics`: what this node did, for Prometheus. Counts and times; no user, room or address ever becomes a label."""
 
-import time
 from collections.abc import Callable, Mapping
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
+from multidict import istr
 
 from unibus.errors import UnibusError
 from unibus.http.meters import Counter, Gauge, Histogram, Meter, exposition
 from unibus.http.operations import Answer, Asker, Operation
 
 AUTH_STATUSES = {401, 403}
+_SIGNATURE = istr("Signature")
 
 
 class Metrics:
@@ -53,32 +53,16 @@ class Metrics:
         """Show what `read` gives as the gauge `name`, whenever somebody asks."""
         self._meters.append(Gauge(f"unibus_{name}", text, read))
 
-    def middleware(self) -> Middleware:
-        """Counts every request; goes inside the middleware that makes problems of errors."""
+    def begins(self, request: web.Request) -> None:
+        """See `Watcher.begins`."""
 
-        @web.middleware
-        async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
-            began = time.perf_counter()
-            status, outcome = 500, "ok"
-            try:
-                response = await handler(request)
-                status = response.status
-            except UnibusError as error:
-                status, outcome = error.status, error.code
-                raise
-            except web.HTTPException as error:
-                status = error.status
-                raise
-            else:
-                return response
-            finally:
-                route = _route(request)
-                self._requests.inc(route, str(status))
-                self._seconds.observe(time.perf_counter() - began, route)
-                if "Signature" in request.headers or status == 401:
-                    self._auth.inc(outcome if status in AUTH_STATUSES else "ok")
-
-        return count
+    def ends(self, request: web.Request, status: int, error: UnibusError | None, seconds: float) -> None:
+        """See `Watcher.ends`: every request is counted."""
+        route = _route(request)
+        self._requests.inc(route, str(status))
+        self._seconds.observe(seconds, route)
+        if _SIGNATURE in request.headers or status == 401:
+            self._auth.inc(error.code if error is not None and status in AUTH_STATUSES else "ok")
 
     def operation(self) -> Operation:
         """What Prometheus asks."""

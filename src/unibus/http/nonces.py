@@ -7,17 +7,17 @@ still take the nonce that it was made under.
 """
 
 from collections.abc import Callable
-from hashlib import sha256
 
 from aiohttp import web
+from multidict import istr
 
 from unibus.crypto.encoding import b64u
 from unibus.errors import NonceUnknown
 
-HEADER = "Unibus-Nonce"
+HEADER = istr("Unibus-Nonce")
 """In every answer: the newest."""
 MOST = 50_000
-"""Claims after which the next nonce is given out: about 5 MB, and twice that at most, with those of the one before."""
+"""Claims after which the next nonce is given out: about 4 MB, and twice that at most, with those of the one before."""
 SECONDS = 120.0
 """After so many the next is given out as well: what was signed before is too old by then, and its claims no use."""
 
@@ -37,7 +37,7 @@ class ServerNonces:
         self._clock = clock
         self._most = most
         self._seconds = seconds
-        self._claims: dict[str, set[bytes]] = {}
+        self._claims: dict[str, set[int]] = {}
         self._begin()
 
     def newest(self) -> str:
@@ -54,8 +54,9 @@ class ServerNonces:
     def claim(self, server_nonce: str, user: str, nonce: str) -> bool:
         """Claim `user`'s `nonce` under `server_nonce`: True once. Raises NonceUnknown."""
         self.check(server_nonce)
-        # Half of the hash halves the memory. Two of one user's nonces that share it would only refuse that user's own.
-        name = sha256(f"{user}{nonce}".encode()).digest()[:16]
+        # A number is the smallest thing to remember, and the same each time in one process, so nothing is taken twice.
+        # Two that share one refuse a good request, whose nonce nobody could foresee: once in 10^14 requests.
+        name = hash((user, nonce))
         claims = self._claims[server_nonce]
         if name in claims:
             return False

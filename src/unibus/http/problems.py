@@ -6,7 +6,9 @@ number is told.
 
 import json
 import math
+import time
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import structlog
 from aiohttp import hdrs, web
@@ -45,18 +47,41 @@ def plain_response(status: int, detail: str, headers: Mapping[str, str] | None =
     return _answer(status, plain_problem(status, detail), headers or {})
 
 
-def problem_middleware(log: structlog.stdlib.BoundLogger, incident: Callable[[], str]) -> Middleware:
-    """The outermost middleware. `incident` gives a fresh random number for each unexpected error."""
+class Watcher(Protocol):
+    """Sees every request come and go; the middleware below calls all of them, so that one coroutine serves for all."""
+
+    def begins(self, request: web.Request) -> None:
+        """A request came; no handler has seen it. Raises UnibusError to refuse it."""
+
+    def ends(self, request: web.Request, status: int, error: UnibusError | None, seconds: float) -> None:
+        """It is answered with `status`, refused for `error` if any, `seconds` after it came. Must not raise."""
+
+
+def problem_middleware(
+    log: structlog.stdlib.BoundLogger, incident: Callable[[], str], *watchers: Watcher
+) -> Middleware:
+    """The one middleware. `incident` gives a fresh random number for each unexpected error.
+
+    `watchers` see a request begin in their order and end in the reverse one; one that refuses a request hides it from
+    none of them.
+    """
 
     @web.middleware
     async def answer_with_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+        began = time.perf_counter()
+        status, refused = 500, None
         try:
-            return await handler(request)
+            for watcher in watchers:
+                watcher.begins(request)
+            response = await handler(request)
+            status = response.status
         except UnibusError as error:
-            if error.status >= 500:
+            status, refused = error.status, error
+            if status >= 500:
                 log.warning("request failed", method=request.method, path=request.path, error=error.message)
             return problem_response(error)
-        except web.HTTPException:
+        except web.HTTPException as error:
+            status = error.status
             raise  # aiohttp's own answers become problems in `http.site`, together with those that never get here
         except Exception:
             number = incident()
@@ -66,6 +91,13 @@ def problem_middleware(log: structlog.stdlib.BoundLogger, incident: Callable[[],
                 raise ConnectionAbortedError from None
             message = f"the server made a mistake; tell its operator the number {number}, its log has more"
             return problem_response(UnibusError(message, incident=number))
+        else:
+            return response
+        finally:
+            seconds = time.perf_counter() - began
+            for watcher in reversed(watchers):
+                watcher.ends(request, status, refused, seconds)
+            refused = None  # it holds this frame by its traceback, and must not be held by it in turn
 
     return answer_with_problems
 

@@ -186,7 +186,7 @@ class Connection(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send `resp`, as a problem if it is a refusal by aiohttp itself."""
-        if isinstance(resp, web.HTTPException) and resp.status >= 400:
+        if resp.status >= 400 and isinstance(resp, web.HTTPException):
             resp = refusal(resp)
         if self.crowded or self._draining():
             resp.force_close()

@@ -1,5 +1,7 @@
 """A signed request is taken once, also by a daemon that has been killed and started again since."""
 
+import asyncio
+import resource
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,10 +13,12 @@ import aiohttp
 from tests.builders import identity
 from tests.e2e.conftest import StartDaemon
 from tests.support.people import Place
+from unibus.client.backup import fetch_backup
 from unibus.client.server_nonces import HEADER
 from unibus.crypto import httpsig
 from unibus.crypto.encoding import b64u
 from unibus.daemon.data_dir import STORE
+from unibus.daemon.restore import restore
 from unibus.model.wire import AppendRequest
 
 
@@ -31,11 +35,14 @@ async def asking(url: str) -> AsyncIterator[Callable[[dict[str, str]], Awaitable
         yield outcome
 
 
-def signing(url: str, bus: str, given: str | None = None) -> Callable[[int], dict[str, str]]:
-    """The headers of a request of ada's with the nonce of that number, and the one that its node gave."""
+def signing(url: str, bus: str, given: str | None = None, ahead: int = 0) -> Callable[[int], dict[str, str]]:
+    """The headers of a request of ada's with the nonce of that number, and the one that its node gave.
+
+    Her clock is so many seconds `ahead`.
+    """
 
     def signed(nonce: int) -> dict[str, str]:
-        key, now, own = identity("ada").signing, int(time.time()), b64u(bytes([nonce]) * 16)
+        key, now, own = identity("ada").signing, int(time.time()) + ahead, b64u(bytes([nonce]) * 16)
         return httpsig.sign(key, "GET", url, b"", bus=bus, created=now, nonce=own, server_nonce=given)
 
     return signed
@@ -141,3 +148,53 @@ async def test_who_repeats_what_they_overheard_does_not_use_up_what_its_signer_m
         replays = [await outcome(captured) for _ in range(30)]
         assert replays == [(401, "nonce-replayed")] * 30
         assert await outcome(signed(2)) == (200, "")
+
+
+async def test_a_request_under_a_nonce_of_before_a_restore_is_taken_by_no_restored_bus(
+    start_daemon: StartDaemon, data_dir: Path, tmp_path: Path
+) -> None:
+    daemon = await start_daemon()
+    place = Place(daemon.url, data_dir)
+    await place.found()
+    async with place.enter("ada") as ada:
+        await fetch_backup(ada, tmp_path / "backup", lambda *_: None)
+        bus = ada.id
+    url = f"{daemon.url}/v1/directory/records?after=0"
+    # The floor under what is taken after a restore is below what a fast clock signs: only the nonce stands in its way.
+    signed = signing(url, bus, await given(url), ahead=httpsig.WINDOW - 20)
+    async with asking(url) as outcome:
+        captured, kept_back = signed(1), signed(2)
+        assert await outcome(captured) == (200, "")
+        assert await daemon.stop() == 0
+        await asyncio.to_thread(data_dir.rename, tmp_path / "before")
+        earlier = time.time() - httpsig.WINDOW + 1  # requests are taken again a second from now
+        await restore(tmp_path / "backup", data_dir, nats_server=None, clock=lambda: earlier, progress=lambda *_: None)
+        await start_daemon(f"--http-bind=127.0.0.1:{daemon.http_port}")
+        while (answer := await outcome(captured)) == (503, "just-restored"):  # noqa: ASYNC110 - only the clock tells
+            await asyncio.sleep(0.1)
+        assert answer == await outcome(kept_back) == (401, "nonce-unknown")
+        assert await outcome(signing(url, bus, await given(url), ahead=20)(1)) == (200, "")
+
+
+async def test_a_signed_read_is_answered_on_a_full_disk_and_taken_once(
+    start_daemon: StartDaemon, data_dir: Path
+) -> None:
+    daemon = await start_daemon()
+    await Place(daemon.url, data_dir).found()
+    url = f"{daemon.url}/v1/directory/records?after=0"
+    async with Place(daemon.url, data_dir).enter("ada") as ada, asking(url) as outcome:
+        signed, by_hand = signing(url, ada.id, await given(url)), signing(url, ada.id)
+        pid = daemon.process.pid
+        before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, before[1]))  # no file takes one more byte
+        assert await outcome(by_hand(1)) == (503, "storage-unavailable")
+        assert [await outcome(signed(1)) for _ in range(2)] == [(200, ""), (401, "nonce-replayed")]
+        assert [user.handle for user in await ada.users()] == ["ada"]
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+        # A claim that was refused a place on the disk is not half there.
+        assert [await outcome(by_hand(2)) for _ in range(2)] == [(200, ""), (401, "nonce-replayed")]
+        await daemon.kill()
+        await start_daemon(f"--http-bind=127.0.0.1:{daemon.http_port}")
+        assert await outcome(signed(1)) == (401, "nonce-unknown")
+        assert await outcome(by_hand(2)) == (401, "nonce-replayed")
+        assert [user.handle for user in await ada.users()] == ["ada"]

@@ -1,9 +1,10 @@
 """Blobs in files: under the port's specification, and what is theirs alone: the disk, and what a crash leaves."""
 
+import asyncio
 import os
 import shutil
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from tests.store.blob_conformance import (
     read,
     stored,
 )
-from unibus.errors import DigestMismatch, StartRefused, StorageUnavailable, TooLarge
+from unibus.errors import DigestMismatch, NotFound, StartRefused, StorageUnavailable, TooLarge, UploadConflict
 from unibus.store.blob_files import FileBlobs
 from unibus.store.blob_port import BlobStore
 
@@ -163,3 +164,33 @@ async def test_a_file_in_its_place_stops_the_start(path: Path) -> None:
     put_in_the_way(path)
     with pytest.raises(StartRefused):
         await FileBlobs.open(path)
+
+
+async def test_after_a_sync_that_failed_no_part_that_waits_counts(store: FileBlobs, path: Path) -> None:
+    """The disk tells of a lost page once: the next sync would succeed, and vouch for what is not there."""
+    await store.begin(PLACE, len(DATA))
+    (upload,) = (path / "uploads").iterdir()
+    progress, whole, pipe = upload / "progress", upload / "whole", path / "pipe"
+
+    async def hindered() -> AsyncIterator[bytes]:
+        progress.rename(whole)
+        os.mkfifo(progress)  # to be written to, it waits for a reader; and it has no place to be written at
+        yield DATA[:1000]
+
+    first = asyncio.create_task(store.receive(PLACE, 0, hindered()))
+    second = asyncio.create_task(store.receive(PLACE, 1000, blocks(DATA[1000:])))
+    early = asyncio.create_task(store.receive(PLACE, 1000, blocks(DATA[1000:])))
+    await asyncio.wait({first, second, early}, timeout=0.2)
+    finishing = asyncio.create_task(store.finish(PLACE, b"sealed manifest", 7))
+    await asyncio.wait({finishing}, timeout=0.1)
+    progress.rename(pipe)
+    whole.rename(progress)
+    os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))
+    outcomes = await asyncio.gather(first, second, early, finishing, return_exceptions=True)
+    assert isinstance(outcomes[0], StorageUnavailable)
+    assert all(isinstance(outcome, NotFound | UploadConflict) for outcome in outcomes[1:])
+    assert await store.upload(PLACE) is None
+    pipe.unlink()
+    assert names(path) == []
+    await stored(store)
+    assert await read(store) == DATA

@@ -58,7 +58,7 @@ class Sender:
                 moved, reached, pauses = loop.time(), offset, delays()
             try:
                 async for sent in self._send_from(offset):
-                    moved, reached = loop.time(), sent
+                    moved, reached, pauses = loop.time(), sent, delays()
             except UnibusError as error:
                 cut = isinstance(error, _CUT) or self._api.may_go_on(error)
                 if not cut or loop.time() - moved > PATIENCE:
@@ -90,7 +90,7 @@ class Sender:
         buffers = [memoryview(bytearray(min(PART, self._parts.size))) for _ in range(AHEAD + 2)]
         following, sending = self._make(offset, buffers), deque[asyncio.Task[int]]()
         try:
-            while (part := await following) is not None:
+            while (part := await asyncio.shield(following)) is not None:  # its thread goes on when this is cancelled
                 given = asyncio.get_running_loop().create_future()
                 sending.append(asyncio.create_task(self._send_part(part, offset, given), name="part"))
                 offset += len(part.sealed)

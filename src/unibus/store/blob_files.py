@@ -130,18 +130,21 @@ class FileBlobs:
 
     async def _keep(self, place: Place, going: _Going, position: int) -> None:
         """Put what came on disk, `position` bytes at least, while the next part comes."""
-        try:
-            async with going.syncing:
-                if self._going.get(place) is not going:
-                    raise NotFound(GONE)
-                came = going.came
-                if going.received < position:
+        async with going.syncing:
+            if self._going.get(place) is not going:
+                raise NotFound(GONE)
+            came = going.came
+            if going.received < position:
+                try:
                     await _in_thread(self._layout.received, place, going.size, came)
-                    going.received = came
-        except StorageUnavailable:
-            # After a sync that failed nobody knows what is on disk, and the next one may not tell.
-            await self.abandon(place)
-            raise
+                except StorageUnavailable:
+                    # Nobody knows what is on disk now, and the next sync may not tell: whoever waits for it must not
+                    # have its turn before the upload is gone.
+                    async with going.lock:
+                        going.turn += 1
+                        await self._drop(place)
+                    raise
+                going.received = came
 
     async def _come(
         self, place: Place, going: _Going, offset: int, blocks: AsyncIterator[bytes], through: str | None
@@ -158,7 +161,8 @@ class FileBlobs:
             try:
                 position = await self._take(going, turn, descriptor, hasher, blocks)
             except StorageUnavailable:
-                await self.abandon(place)
+                if self._going.get(place) is going:  # and not another that was begun under its name meanwhile
+                    await self.abandon(place)
                 raise
         async with going.lock:
             going.check_turn(turn)

@@ -146,9 +146,11 @@ class Follower:
                 read.append((message, await self._read(message)))
             else:
                 self._note(message)
-        entries = await self._keep(read) if read else []
-        self._newest = messages[-1].at
-        self._progress.advance(messages[-1].sequence)
+        self._kept(messages[-1], await self._keep(read) if read else [])
+
+    def _kept(self, message: Message, entries: Sequence[Applied]) -> None:
+        self._newest = message.at
+        self._progress.advance(message.sequence)
         self._heard(entries)
 
     async def _keep(self, read: Sequence[tuple[Message, list[Applied]]]) -> list[Applied]:
@@ -159,7 +161,9 @@ class Follower:
             await self._replica.take((entry.append for entry in entries), place)
         except PositionTaken:
             if len(read) > 1:
-                return [kept for one in read for kept in await self._keep([one])]
+                for one in read:  # each is told of at once: the next may not be taken over at all
+                    self._kept(one[0], await self._keep([one]))
+                return []
             append, position, _ = entries[0]
             if position > await self._replica.length(append.log):
                 raise StorageUnavailable(

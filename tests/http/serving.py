@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from structlog.testing import LogCapture
 from unibus.http.limits import Limits
 from unibus.http.nonces import ServerNonces
 from unibus.http.problems import Watcher, problem_middleware
-from unibus.http.site import Site, tell_no_versions
+from unibus.http.site import Site, telling
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -94,9 +96,7 @@ async def serving(
     numbers = count(1)
     problems = problem_middleware(log, incident or (lambda: f"n{next(numbers)}"), *watchers)
     app = web.Application(middlewares=[problems])
-    app.on_response_prepare.append(tell_no_versions)
-    if nonces is not None:
-        app.on_response_prepare.append(nonces.tell)
+    app.on_response_prepare.append(telling(nonces or ServerNonces(os.urandom, time.monotonic)))
     app.add_routes(routes)
     runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()

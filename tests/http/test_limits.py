@@ -98,21 +98,21 @@ async def test_what_takes_too_long_is_ended_and_named() -> None:
 
 
 async def test_each_has_its_own_time_by_one_timer() -> None:
-    deadlines = Deadlines(0.2)
-    first = asyncio.create_task(deadlines.within(asyncio.sleep(60)))
+    sleep = Deadlines(0.2).bound(asyncio.sleep)
+    first = asyncio.create_task(sleep(60))
     await asyncio.sleep(0.1)
-    second = asyncio.create_task(deadlines.within(asyncio.sleep(60)))
+    second = asyncio.create_task(sleep(60))
     with pytest.raises(AnswerTimeout):
         await first
     assert not second.done()
     with pytest.raises(AnswerTimeout):
         await second
     assert (first.cancelling(), second.cancelling()) == (0, 0)
-    assert await deadlines.within(asyncio.sleep(0, "in time")) == "in time"
+    assert await sleep(0, "in time") == "in time"
 
 
 async def test_who_is_cancelled_for_another_reason_ends() -> None:
-    waiting = asyncio.create_task(Deadlines(60).within(asyncio.sleep(60)))
+    waiting = asyncio.create_task(Deadlines(60).bound(asyncio.sleep)(60))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):

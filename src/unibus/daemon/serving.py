@@ -33,7 +33,7 @@ from unibus.http.operations import Operation
 from unibus.http.problems import problem_middleware
 from unibus.http.purging import PurgeApi
 from unibus.http.routing import route
-from unibus.http.site import Site, tell_no_versions
+from unibus.http.site import Site, telling
 from unibus.services.abandoned import Abandoned
 from unibus.services.audit import Audit
 from unibus.services.backups import Backups
@@ -87,7 +87,7 @@ async def serve(parts: Parts, stack: AsyncExitStack) -> int:
     nonces = ServerNonces(secrets.token_bytes, time.monotonic)
     watchers = parts.metrics, Auditor(parts.audit), limiter
     app = web.Application(middlewares=[problem_middleware(parts.log, lambda: secrets.token_hex(8), *watchers)])
-    app.on_response_prepare.extend((tell_no_versions, nonces.tell))
+    app.on_response_prepare.append(telling(nonces))
     operations = described(_operations(parts, limiter, nonces), __version__)
     deadlines = Deadlines(limits.request_seconds)
     app.add_routes(route(operation, deadlines) for operation in operations)

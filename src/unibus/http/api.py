@@ -8,6 +8,7 @@ from typing import TypeVar
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 from pydantic import ValidationError
+from yarl import URL
 
 from unibus.crypto.encoding import b64u, unb64u
 from unibus.crypto.heads import Head
@@ -95,8 +96,14 @@ def number(query: Mapping[str, str], name: str, default: int | None, top: int) -
 
 
 def _page(request: web.Request) -> tuple[int, int]:
-    query = request.query
-    return number(query, "after", 0, MAX_SEQUENCE), max(1, number(query, "limit", PAGE, PAGE))
+    return _page_of(request.rel_url.raw_query_string)
+
+
+@lru_cache(maxsize=256)
+def _page_of(query: str) -> tuple[int, int]:
+    # Most who ask have read as far as most others: the same few queries, which take longer to read than to answer.
+    found = URL.build(path="/", query_string=query, encoded=True).query
+    return number(found, "after", 0, MAX_SEQUENCE), max(1, number(found, "limit", PAGE, PAGE))
 
 
 def _head(head: Head) -> HeadView:

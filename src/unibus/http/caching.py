@@ -11,7 +11,7 @@ records and sealed keys are no secrets, and nothing that comes with a request is
 import asyncio
 import gzip
 import re
-from functools import wraps
+from functools import lru_cache, wraps
 from hashlib import sha256
 
 from aiohttp import hdrs, web
@@ -40,6 +40,14 @@ def tag_matches(if_none_match: str, tag: str) -> bool:
     return if_none_match.strip() == "*" or bool({tag, _compressed_tag(tag)} & set(_TAG.findall(if_none_match)))
 
 
+def _tag(body: bytes) -> str:
+    return f'"{b64u(sha256(body).digest())}"'
+
+
+# Most who ask find nothing new: the same short answer again and again.
+_known_tag = lru_cache(maxsize=256)(_tag)
+
+
 def _compressed_tag(tag: str) -> str:
     # RFC 9110 section 8.8.3.3: other bytes, other strong tag.
     return f'{tag[:-1]}-gzip"'
@@ -54,7 +62,7 @@ def conditional(handler: Handler) -> Handler:
         if not isinstance(response, web.Response) or response.status != 200 or not isinstance(response.body, bytes):
             return response
         body = response.body
-        tag = f'"{b64u(sha256(body).digest())}"'
+        tag = _known_tag(body) if len(body) < WORTH_IT else _tag(body)
         compress = len(body) >= WORTH_IT and takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, ""))
         unchanged = tag_matches(request.headers.get(hdrs.IF_NONE_MATCH, ""), tag)
         if unchanged:

@@ -8,7 +8,6 @@ still take the nonce that it was made under.
 
 from collections.abc import Callable
 
-from aiohttp import web
 from multidict import istr
 
 from unibus.crypto.encoding import b64u
@@ -71,7 +70,3 @@ class ServerNonces:
         self._claims[self._newest] = set()
         while len(self._claims) > 2:
             del self._claims[next(iter(self._claims))]
-
-    async def tell(self, _request: web.Request, response: web.StreamResponse) -> None:
-        """For an application's `on_response_prepare`: every answer names the newest."""
-        response.headers[HEADER] = self.newest()

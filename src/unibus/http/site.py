@@ -8,7 +8,7 @@ anything about a request that a handler gets to see.
 import asyncio
 import ssl
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import structlog
@@ -17,6 +17,7 @@ from aiohttp.http_exceptions import LineTooLong
 
 from unibus.errors import HeadersTooLarge, TargetTooLong
 from unibus.http.limits import Limits
+from unibus.http.nonces import HEADER, ServerNonces
 from unibus.http.problems import plain_response, problem_response, refusal
 from unibus.model.rates import address_key
 
@@ -25,9 +26,14 @@ SERVER = "unibus"
 """What answers name as their server: no version, of this or of anything below, that would tell which holes to try."""
 
 
-async def tell_no_versions(_request: web.Request, response: web.StreamResponse) -> None:
-    """For an application's `on_response_prepare`: aiohttp would name itself and Python, with their versions."""
-    response.headers[hdrs.SERVER] = SERVER
+def telling(nonces: ServerNonces) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """For an application's `on_response_prepare`: what every answer says of the node, and that is not its versions."""
+
+    async def tell(_request: web.Request, response: web.StreamResponse) -> None:
+        response.headers[hdrs.SERVER] = SERVER  # aiohttp would name itself and Python
+        response.headers[HEADER] = nonces.newest()
+
+    return tell
 
 
 class Closable(Protocol):

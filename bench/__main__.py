@@ -72,7 +72,7 @@ LONG: Mapping[str, Question] = {
 @click.option("--json", "target", type=click.Path(path_type=Path, dir_okay=False), help="write the results there too")
 @click.option(
     "--directory",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=click.Path(path_type=Path, file_okay=False, exists=True, resolve_path=True),
     help="where the data goes meanwhile; on the disk that matters to you",
 )
 def main(*, quick: bool, names: tuple[str, ...], target: Path | None, directory: Path | None) -> None:

@@ -45,14 +45,17 @@ async def program(arguments: Sequence[str], word: str, errors: Path) -> AsyncIte
 
 
 @asynccontextmanager
-async def running(arguments: Sequence[str], errors: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a program, with its error output in the file `errors`."""
+async def running(
+    arguments: Sequence[str], errors: Path, cwd: Path | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a program, with its error output in the file `errors`; in the folder `cwd` if it leaves something there."""
     with errors.open("wb") as stderr:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *arguments),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=stderr,
+            cwd=cwd,
             env={},  # variables of whoever measures must not configure what is measured
         )
     try:

@@ -41,7 +41,8 @@ async def server(where: Path, python: Path) -> AsyncIterator[str]:
     module = (str(python), "-m", "synapse.app.homeserver")
     own, more = where / "homeserver.yaml", where / "more.yaml"
     making = ("--generate-config", "--server-name", SERVER, "--config-path", str(own), "--report-stats=no")
-    async with running([*module, *making, "--data-directory", str(where)], where / "config.log") as process:
+    # Where it makes its configuration is where it will keep its log.
+    async with running([*module, *making, "--data-directory", str(where)], where / "config.log", where) as process:
         await process.wait()
     (port,) = free_ports(1)
     more.write_text(json.dumps(_settings(port)))  # JSON is YAML

@@ -110,16 +110,22 @@ async def begun(where: Path) -> None:
 
 def children_of(pid: int) -> list[int]:
     """The servers that a process has started, without what it only asks about a version or a configuration."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [child for child in map(int, children) if runs(child) and not {b"-t", b"--version"} & arguments(child)]
+    found = {
+        child: arguments(child)
+        for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        if runs(child)
+    }
+    # What has been forked only now still has its parent's arguments, and is nobody's server yet.
+    no_server = {b"-t", b"--version", b"unibus.daemon"}
+    return [child for child, given in found.items() if given and not no_server & given]
 
 
 def arguments(pid: int) -> set[bytes]:
-    """The arguments of a process; for one that ends at this moment as if it had asked for a version."""
+    """The arguments of a process; none of one that ends at this moment, whether or not its parent knows."""
     try:
-        return set(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"))
+        return set(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")) - {b""}
     except OSError:
-        return {b"--version"}
+        return set()
 
 
 def runs(pid: int) -> bool:

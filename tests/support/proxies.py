@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from enum import Enum
 
+from unibus.cluster.ports import free_ports
+
 _PLACE = re.compile(rb'"nats_port":[0-9]{5}\b')
 
 
@@ -30,14 +32,13 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._opened = asyncio.Event()
         self._opened.set()
-        self.port = 0
+        (self.port,) = free_ports(1)
         self.taken = asyncio.Event()
         """Set when something was taken from a client in any state."""
 
     async def start(self) -> None:
-        """Listen, on the same port as before if there was one."""
+        """Listen, on the same port each time."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def become(self, state: State) -> None:
         """Go into `state`. What is open stays, unless it is cut."""

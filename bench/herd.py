@@ -26,9 +26,8 @@ from bench.load import request
 from bench.wire import Refused, Wire, connect
 from unibus.client.backoff import delays
 from unibus.client.connection import CONNECT_SECONDS
-from unibus.client.server_nonces import HEADER
 from unibus.crypto.encoding import b64u
-from unibus.crypto.httpsig import sign
+from unibus.crypto.httpsig import NONCE_HEADER, sign
 from unibus.crypto.identity import Identity
 
 FIRST_A_SECOND = 400  # come at the beginning: that is not what is measured
@@ -130,7 +129,7 @@ class Herd:
 
 def nonce_in(head: bytes) -> str:
     """The node's own nonce in the head of an answer."""
-    return head.partition(f"\r\n{HEADER}: ".encode())[2].partition(b"\r\n")[0].decode("ascii")
+    return head.partition(f"\r\n{NONCE_HEADER}: ".encode())[2].partition(b"\r\n")[0].decode("ascii")
 
 
 async def answer(target: URL, headers: dict[str, str]) -> tuple[bytes, bytes]:

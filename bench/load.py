@@ -14,7 +14,7 @@ from typing import cast
 import aiohttp
 from yarl import URL
 
-from unibus.client.server_nonces import HEADER
+from unibus.crypto.httpsig import NONCE_HEADER
 
 _DONE = (b"HTTP/1.1 200 ", b"HTTP/1.1 201 ")
 
@@ -29,7 +29,7 @@ def request(method: str, url: URL, headers: Mapping[str, str], body: bytes = b""
 async def server_nonce(url: URL, tls: ssl.SSLContext | None = None) -> str:
     """The nonce that the node at `url` gives out, which the client library would have from an earlier answer."""
     async with aiohttp.ClientSession() as session, session.get(url.with_path("/v1/bus"), ssl=tls or True) as answer:
-        return answer.headers[HEADER]
+        return answer.headers[NONCE_HEADER]
 
 
 class _Caller(asyncio.Protocol):

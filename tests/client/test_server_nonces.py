@@ -13,8 +13,9 @@ from tests.builders import identity
 from tests.client.hostile import Server
 from unibus.client.api import ControlApi
 from unibus.client.exchange import NamedBody
-from unibus.client.server_nonces import AVOIDED, FRESH, HEADER, ServerNonces
+from unibus.client.server_nonces import AVOIDED, FRESH, ServerNonces
 from unibus.crypto.encoding import b64u
+from unibus.crypto.httpsig import NONCE_HEADER
 from unibus.errors import Forbidden, NonceReplayed, NonceUnknown, SignatureInvalid
 
 FIRST, SECOND = b64u(bytes([1]) * 16), b64u(bytes([2]) * 16)
@@ -90,7 +91,7 @@ class Node:
         named = found.partition(".")[2] or None
         self.named.append(named)
         self.bodies.append(await request.read())
-        headers = {} if self.gives is None else {HEADER: self.gives}
+        headers = {} if self.gives is None else {NONCE_HEADER: self.gives}
         if not self.takes(named):
             body = f'{{"type":"urn:unibus:problem:{self.refuses}","detail":"no"}}'.encode()
             return web.Response(status=401, body=body, content_type="application/problem+json", headers=headers)

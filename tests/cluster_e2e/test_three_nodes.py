@@ -23,7 +23,7 @@ from tests.support.processes import nats_servers
 from unibus import Bus
 from unibus.client.exchange import Exchange
 from unibus.client.founding import found_bus
-from unibus.client.server_nonces import HEADER
+from unibus.crypto.httpsig import NONCE_HEADER
 from unibus.errors import BootstrapRefused, NoQuorum, NotAUser, NotFound, StorageUnavailable, UnibusError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -92,7 +92,7 @@ async def test_a_request_that_names_a_nodes_nonce_is_taken_by_that_node_alone(wh
     """All nodes answer to the same address here, as behind a balancer, and the request could be any one's."""
     async with whole.enter("bob") as bob, session(whole.tls) as wire:
         async with wire.get(f"{whole['n2'].url}/v1/bus") as answer:
-            given = answer.headers[HEADER]
+            given = answer.headers[NONCE_HEADER]
         captured = Captured.by(identity("bob"), bob.id, given=given)
         answers = await asyncio.gather(*(captured.send(wire, node.url) for node in whole.nodes * 3))
         assert sorted(answers) == [200] + [401] * 8

@@ -14,9 +14,9 @@ from tests.builders import identity
 from tests.e2e.conftest import StartDaemon
 from tests.support.people import Place
 from unibus.client.backup import fetch_backup
-from unibus.client.server_nonces import HEADER
 from unibus.crypto import httpsig
 from unibus.crypto.encoding import b64u
+from unibus.crypto.httpsig import NONCE_HEADER
 from unibus.daemon.data_dir import STORE
 from unibus.daemon.restore import restore
 from unibus.model.wire import AppendRequest
@@ -51,7 +51,7 @@ def signing(url: str, bus: str, given: str | None = None, ahead: int = 0) -> Cal
 async def given(url: str) -> str:
     """The nonce that the node at `url` gives out, to a stranger too."""
     async with aiohttp.ClientSession() as session, session.get(url) as response:
-        return response.headers[HEADER]
+        return response.headers[NONCE_HEADER]
 
 
 async def test_a_nonce_is_remembered_through_a_kill(start_daemon: StartDaemon, data_dir: Path) -> None:

@@ -17,10 +17,10 @@ import aiohttp
 from yarl import URL
 
 from unibus.client.backoff import PASSING
-from unibus.client.server_nonces import HEADER, ServerNonces
+from unibus.client.server_nonces import ServerNonces
 from unibus.client.trust import refused
 from unibus.crypto.encoding import b64u
-from unibus.crypto.httpsig import sign
+from unibus.crypto.httpsig import NONCE_HEADER, sign
 from unibus.crypto.nkeys import SigningKey
 from unibus.errors import (
     CertificateRefused,
@@ -178,7 +178,7 @@ class Exchange:
             allow_redirects=False,
             timeout=session.timeout if asked.patience is None else asked.patience,
         )
-        self._nonces.heard(node, response.headers.getall(HEADER, ()))
+        self._nonces.heard(node, response.headers.getall(NONCE_HEADER, ()))
         if 200 <= response.status < 300:
             return response
         async with response:

@@ -10,7 +10,6 @@ from yarl import URL
 
 from unibus.crypto.httpsig import is_server_nonce
 
-HEADER = "Unibus-Nonce"
 FRESH = 60.0
 """Seconds for which a nonce is used after it was heard; an idle node takes it for twice as long."""
 AVOIDED = 10.0
@@ -34,7 +33,7 @@ class ServerNonces:
         return nonce if now - heard < FRESH else None
 
     def heard(self, node: URL, values: Sequence[str]) -> None:
-        """Take note of what an answer of `node` had in `HEADER`, if it is one nonce."""
+        """Take note of what an answer of `node` had in `httpsig.NONCE_HEADER`, if it is one nonce."""
         if len(values) == 1 and is_server_nonce(values[0]):
             self._heard[node] = values[0], self._clock()
 

@@ -19,6 +19,8 @@ from unibus.errors import SignatureInvalid, SignatureStale
 
 WINDOW = 60
 """How far, in seconds, `created` may be from the verifier's clock, either way."""
+NONCE_HEADER = "Unibus-Nonce"
+"""The header in which a node's answers have the nonce that only this node takes (as in RFC 9449 section 8)."""
 
 # The repeated alternation matches five parameters and remembers each kind's last: five groups set means each kind once.
 _INPUT = re.compile(

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from multidict import istr
 
 from unibus.crypto.encoding import b64u
+from unibus.crypto.httpsig import NONCE_HEADER
 from unibus.errors import NonceUnknown
 
-HEADER = istr("Unibus-Nonce")
+HEADER = istr(NONCE_HEADER)
 """In every answer: the newest."""
 MOST = 50_000
 """Claims after which the next nonce is given out: about 4 MB, and twice that at most, with those of the one before."""

@@ -2,23 +2,30 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nats.aio.client import Client
 from nats.js.errors import APIError
 
 from tests.bus.stage import ROOM, Logbook, Stage, TablePolicy, eventually
+from tests.support.processes import WAIT
 from unibus.bus.options import BusOptions
 from unibus.bus.plane import BusPlane
-from unibus.bus.reserve import AGAIN, EVERY, FASTEST, SOONEST, TAKEN, Stored, most_messages, pause, room
+from unibus.bus.reserve import AGAIN, LAST, STEP, TAKEN, Stored, is_taken, most_bytes, share
 from unibus.model.subjects import STREAM
 
 GIB, MIB = 1 << 30, 1 << 20
 STORE = 64 * MIB
+MESSAGE = 250_000
+BYTES = st.integers(0, 1 << 50)
 
 
 @pytest.mark.parametrize(
-    ("stored", "most", "free"),
+    ("others", "most", "room"),
     [
         (0, 100 * GIB, 90 * GIB),
         (80 * GIB, 100 * GIB, 10 * GIB),
@@ -27,12 +34,12 @@ STORE = 64 * MIB
         (0, 64 * MIB, 32 * MIB),
     ],
 )
-def test_a_tenth_is_for_records_or_64_mib_and_never_more_than_half(stored: int, most: int, free: int) -> None:
-    assert room([Stored(stored, most)], 1) == free
+def test_a_tenth_is_for_records_or_64_mib_and_never_more_than_half(others: int, most: int, room: int) -> None:
+    assert share([Stored(others, most)], 1) == room
 
 
 @pytest.mark.parametrize(
-    ("free", "replicas", "counts"),
+    ("room", "replicas", "counts"),
     [
         ([4, 9, 5], 3, 5),  # two of three can take a record with this
         ([9, -3, 5], 3, 5),  # one whose disk is full
@@ -43,42 +50,53 @@ def test_a_tenth_is_for_records_or_64_mib_and_never_more_than_half(stored: int, 
         ([-1, 5, 9], 1, -1),
     ],
 )
-def test_a_majority_needs_room(free: list[int], replicas: int, counts: int) -> None:
-    assert room([Stored(9 * GIB - one * MIB, 10 * GIB) for one in free], replicas) == counts * MIB
+def test_a_majority_needs_room(room: list[int], replicas: int, counts: int) -> None:
+    assert share([Stored(9 * GIB - one * MIB, 10 * GIB) for one in room], replicas) == counts * MIB
+
+
+@given(st.lists(st.builds(Stored, BYTES, BYTES), min_size=1, max_size=5))
+def test_messages_in_their_share_leave_what_is_kept_on_a_majority(servers: list[Stored]) -> None:
+    messages = share(servers, len(servers))
+    fit = sum(one.others + messages + one.kept <= one.most for one in servers)
+    assert fit > len(servers) // 2
 
 
 @pytest.mark.parametrize(
-    ("free", "held", "most", "sure", "wanted"),
+    ("room", "most", "sure", "wanted"),
     [
-        (1, 5, -1, True, -1),
-        (0, 5, -1, True, 5),
-        (-1, 0, -1, True, 1),  # 0 would mean any number
-        (-1, 5, 0, True, 5),
-        (-1, 5, 5, True, 5),
-        (-1, 4, 5, True, 4),  # some were dropped, which were perhaps smaller than those that would come
-        (-1, 6, 5, True, 5),  # one that came meanwhile stays
-        (AGAIN, 5, 5, True, 5),
-        (AGAIN + 1, 5, 5, True, -1),
-        (AGAIN + 1, 5, 5, False, 5),
-        (-1, 5, -1, False, 5),
+        (5 * MIB, -1, False, 5 * MIB),
+        (-1, -1, True, 1),  # 0 would mean any number
+        (-1, 0, True, 1),
+        (-1, 5 * MIB, False, 1),
+        (5 * MIB, 5 * MIB + STEP - 1, True, 5 * MIB + STEP - 1),
+        (5 * MIB, 5 * MIB + STEP, False, 5 * MIB),
+        (5 * MIB + STEP - 1, 5 * MIB, True, 5 * MIB),
+        (5 * MIB + STEP, 5 * MIB, True, 5 * MIB + STEP),
+        (5 * MIB + STEP, 5 * MIB, False, 5 * MIB),  # who does not answer may have less
     ],
 )
-def test_when_messages_are_taken(free: int, held: int, most: int, sure: bool, wanted: int) -> None:
-    assert most_messages(free, held, most, sure=sure) == wanted
+def test_what_the_stream_may_hold(room: int, most: int, sure: bool, wanted: int) -> None:
+    assert most_bytes(room, most, sure=sure) == wanted
+
+
+@given(st.integers(-(1 << 50), 1 << 50), st.integers(-1, 1 << 50), st.booleans())
+def test_the_stream_never_holds_much_more_than_its_share(room: int, most: int, sure: bool) -> None:
+    told = most_bytes(room, most, sure=sure)
+    assert 0 < told < max(room, 1) + STEP
+    assert most_bytes(room, told, sure=sure) == told
 
 
 @pytest.mark.parametrize(
-    ("free", "closed", "seconds"),
-    [(10 * GIB, False, EVERY), (FASTEST // 4, False, 0.25), (1, False, SOONEST), (-1, True, EVERY)],
+    ("left", "before", "taken"),
+    [(LAST, False, False), (LAST - 1, False, True), (AGAIN - 1, True, True), (AGAIN, True, False), (-1, False, True)],
 )
-def test_it_is_looked_more_often_near_the_end(free: int, closed: bool, seconds: float) -> None:
-    assert pause(free, closed=closed) == seconds
+def test_when_it_counts_as_taken(left: int, before: bool, taken: bool) -> None:
+    assert is_taken(left, before=before) is taken
 
 
-async def fill(stage: Stage) -> int:
+async def fill(stage: Stage, body: bytes) -> int:
     """Send all that is taken, from one connection, a number at once; how many messages that was."""
     sent = 0
-    body = os.urandom(250_000)
     async with stage.connect(stage.member(ROOM)) as member:
 
         async def send() -> None:
@@ -86,7 +104,7 @@ async def fill(stage: Stage) -> int:
             while True:
                 answer = await member.publish(data=body)
                 match answer:
-                    case {"error": {"err_code": 10077, "description": "maximum messages exceeded"}}:
+                    case {"error": {"err_code": 10077, "description": "maximum bytes exceeded"}}:
                         return
                     case {"seq": int()}:
                         sent += 1
@@ -95,26 +113,40 @@ async def fill(stage: Stage) -> int:
     return sent
 
 
+async def shares(core: Client, until: Callable[[int], bool]) -> list[int]:
+    """What the messages' stream may hold, -1 for any number, again and again until `until` holds of it."""
+    seen: list[int] = []
+    async with asyncio.timeout(WAIT):
+        while not (seen and until(seen[-1])):
+            await asyncio.sleep(0.01)
+            seen.append(int((await core.jetstream().stream_info(STREAM)).config.max_bytes or 0))
+    return seen
+
+
 async def test_members_fill_the_bus_and_there_is_room_for_records(tmp_path: Path) -> None:
     log, policy = Logbook(), TablePolicy()
     plane = BusPlane(BusOptions(tmp_path, port=0, max_store=STORE, records=True), policy, log.logger)
     await plane.start()
     try:
         stage = Stage(plane, policy, log)
-        sent = await fill(stage)
-        assert sent * 250_000 > STORE // 3
-        await eventually(lambda: plane.closed)
-        assert plane.status()["reasons"] == [TAKEN]
         core = await plane.core_dial()
         try:
+            await shares(core, lambda most: most == STORE // 2)
+            sent = await fill(stage, os.urandom(MESSAGE))
+            await eventually(lambda: plane.closed)
+            assert plane.status()["reasons"] == [TAKEN]
             jetstream = core.jetstream()
+            info = await jetstream.stream_info(STREAM)
+            assert STORE // 2 - MESSAGE - 1000 < info.state.bytes <= STORE // 2
             await jetstream.add_stream(name="KV_records", subjects=["$KV.records.>"])
-            for number in range(20):
+            for number in range(150):  # more than nats-server's limit would let in, if it were the one that is meant
                 await jetstream.publish(f"$KV.records.{number}", os.urandom(500_000))
+            await shares(core, lambda most: most < STORE // 2)
             info = await jetstream.stream_info(STREAM)
             assert (info.state.messages, info.state.first_seq) == (sent, 1)
-            with pytest.raises(APIError, match="maximum messages exceeded"):
+            with pytest.raises(APIError, match="maximum bytes exceeded"):
                 await jetstream.publish(f"room.{ROOM}.msg.x", b"small")
+            await jetstream.delete_stream("KV_records")
         finally:
             await core.close()
         assert await plane.drop(ROOM) == sent
@@ -124,3 +156,24 @@ async def test_members_fill_the_bus_and_there_is_room_for_records(tmp_path: Path
         assert plane.status()["reasons"] == []
     finally:
         await plane.stop()
+
+
+async def shares_in_a_life(data: Path, store: int) -> set[int]:
+    """What the stream may hold from a start with the limit `store` on, until that is all but 64 MiB of it."""
+    plane = BusPlane(BusOptions(data, port=0, max_store=store, records=True), TablePolicy(), Logbook().logger)
+    await plane.start()
+    try:
+        assert plane.status()["most_stored"] == store
+        core = await plane.core_dial()
+        try:
+            return set(await shares(core, lambda most: most == store - STORE))
+        finally:
+            await core.close()
+    finally:
+        await plane.stop()
+
+
+async def test_the_share_outlives_a_restart_and_follows_the_limit(tmp_path: Path) -> None:
+    assert await shares_in_a_life(tmp_path, 4 * STORE) <= {-1, 3 * STORE}
+    assert await shares_in_a_life(tmp_path, 2 * STORE) <= {3 * STORE, STORE}
+    assert await shares_in_a_life(tmp_path, 4 * STORE) <= {STORE, 3 * STORE}

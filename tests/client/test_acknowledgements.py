@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from unibus.client.outbox import ABSENT, CLOSED, FULL, read_ack
+from unibus.client.outbox import ABSENT, FULL, read_ack
 from unibus.errors import LimitReached, StorageUnavailable, UnibusError
 
 
@@ -34,7 +34,8 @@ def test_what_is_stored_or_tried_again(data: bytes, headers: dict[str, str] | No
     ("data", "error", "told"),
     [
         (refused(503, FULL), StorageUnavailable, "no room for more messages"),
-        (refused(503, 10077, CLOSED), StorageUnavailable, "no room for more messages"),
+        (refused(503, 10077, "maximum bytes exceeded"), StorageUnavailable, "no room for more messages"),
+        (refused(503, 10077, "maximum messages exceeded"), StorageUnavailable, "no room for more messages"),
         (refused(400, 10054, "message size exceeds maximum allowed"), LimitReached, "message size exceeds"),
     ],
 )

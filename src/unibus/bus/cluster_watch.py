@@ -93,7 +93,8 @@ class ClusterWatch:
 
     async def _streams(self) -> dict[str, Copies]:
         if not self._made:
-            await stream.ensure(self._links, self._options.max_payload, self._cluster.replicas)
+            options = self._options
+            await stream.ensure(self._links, options.max_payload, self._cluster.replicas, shared=options.records)
             self._made = True
         found = {}
         for name in (STREAM, RECORDS, BLOBS):

@@ -107,7 +107,7 @@ def _operators(users: Sequence[str], subject: str) -> dict[str, object]:
 def render(options: BusOptions, keys: BusKeys, port: int, ws_port: int, max_store: int) -> str:
     """The configuration for one life of our own server; a port of 0 lets it take a free one.
 
-    `max_store` is how many bytes of messages it keeps.
+    `max_store` is how many bytes it stores at most.
     """
     listeners: dict[str, object] = {}
     if options.cluster is not None:

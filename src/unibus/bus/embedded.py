@@ -12,7 +12,7 @@ from unibus.bus.child import Child
 from unibus.bus.keys import BusKeys
 from unibus.bus.links import Links
 from unibus.bus.options import BusOptions
-from unibus.bus.room_on_disk import measured_limit
+from unibus.bus.room_on_disk import measured_limit, out_of_reach
 from unibus.bus.server import Reached
 from unibus.bus.shut_out import ShutOut
 from unibus.bus.tls import comes_to_show
@@ -65,7 +65,8 @@ class Embedded:
             most = options.max_store
             if most is None:
                 most = await asyncio.to_thread(measured_limit, options.store_dir)
-            _write_private(path, config.render(options, self._keys, self.port, self.ws_port, most))
+            told = out_of_reach(most) if options.records else most
+            _write_private(path, config.render(options, self._keys, self.port, self.ws_port, told))
         except OSError as error:
             raise BusUnavailable(f"{path} cannot be written: {error.strerror}") from error
         # Beside the start, which it need not delay.

@@ -237,7 +237,7 @@ class Life:
         self._digest = await self._server.digest()
         seat = Seat(options.node, self.posture.server) if options.cluster is not None else None
         if seat is None:
-            await stream.ensure(links, options.max_payload)
+            await stream.ensure(links, options.max_payload, shared=options.records)
             await around.marker.begin(links)
         await links.system.subscribe(f"$SYS.ACCOUNT.{config.MEMBERS}.*", cb=self._came_or_went)
         await links.system.flush()

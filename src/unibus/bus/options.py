@@ -47,8 +47,8 @@ class BusOptions:
     `max_payload` is the largest message in bytes. `tls` None means none; `ws_host` None means no WebSocket listener.
     `cluster` None means that this node is alone; in one, `node` must be a name of its own. Members may have
     `connections` at once, and `max_store` bytes of messages are kept, None for what leaves a tenth of the disk.
-    `records` is whether records are kept there too, and have to find room. `operators` are the public nkeys of those
-    who come with stock NATS tools.
+    `records` is whether records are kept there too, and have to find room: then it is `reserve` that sees to
+    `max_store`, and not nats-server. `operators` are the public nkeys of those who come with stock NATS tools.
 
     With `external`, there is no process of ours, and what only such a process needs is not used.
     """

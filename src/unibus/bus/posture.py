@@ -6,6 +6,7 @@ from datetime import datetime
 from pydantic import BaseModel, ValidationError
 
 from unibus.bus.links import Links
+from unibus.bus.room_on_disk import meant
 from unibus.errors import BusUnavailable
 
 
@@ -119,7 +120,7 @@ async def read_posture(links: Links, node: str) -> Posture:
         durable=settings is not None and settings.sync_always,
         sync_interval=_sync(settings) if settings is not None else None,
         stored=found.jetstream.stats.storage,
-        most_stored=settings.max_storage if settings is not None else 0,
+        most_stored=meant(settings.max_storage) if settings is not None else 0,
         tls=found.tls_required,
         tls_until=_end(found.tls_cert_not_after),
         websocket=f"{'ws' if web.no_tls else 'wss'}://{_address(web.host, web.port)}" if web.port else None,

@@ -1,9 +1,10 @@
 """Room that messages and blobs must leave: records lie on the same disks, and a revocation must find some.
 
-nats-server has one limit for all that it stores. Before they reach it, the messages' stream is told to hold as many as
-it does and no more (`max_msgs`: with "discard new" nothing is dropped by that), and to take messages again once there
-is room. `max_bytes` would be exact, but nats-server counts it as taken, and changes no stream at all any more after its
-limit has sunk below that. Must never drop a message, nor change another setting.
+What all that is stored may come to, less what is kept for records, less what records and blobs take already, is the
+share of the messages' stream (`max_bytes`). nats-server itself holds it to that, however fast messages come, and with
+"discard new" nothing is dropped by it. It takes that setting for room that is taken, and changes no stream any more
+once its own limit is below that: so its own limit is out of reach (`room_on_disk`), and is nowhere relied on. Must
+never drop a message, nor change another setting.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from structlog.typing import FilteringBoundLogger
 
 from unibus.bus.links import Links
+from unibus.bus.room_on_disk import meant
 from unibus.errors import BusUnavailable
 from unibus.model.subjects import STREAM
 
@@ -22,19 +24,22 @@ TAKEN = "messages and blobs have taken their room, and the rest is for records: 
 KEPT = 10
 """One part in so many of what a server may store is for records alone."""
 LEAST = 64 << 20
+STEP = 1 << 20
+"""Bytes by which the share has to change before the stream is told."""
+LAST = 2 << 20
+"""Bytes left of the share that are as good as none: a large message, and what is stored about it."""
 AGAIN = 8 << 20
-"""Bytes that have to be free before messages are taken again."""
-FASTEST = 1 << 30
-"""Bytes a second that come in at most; the nearer the end, the more often it is looked."""
-EVERY, SOONEST = 1.0, 0.05
+"""Bytes that have to be left before it no longer counts as taken, lest it goes to and fro."""
+EVERY = 1.0
 """Seconds between two looks."""
+_ACCOUNT = "CORE"
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a server stores, and may store, in bytes."""
+    """What a server stores besides messages, and may store in all, in bytes."""
 
-    bytes: int
+    others: int
     most: int
 
     @property
@@ -43,28 +48,29 @@ class Stored:
         return min(max(self.most // KEPT, LEAST), self.most // 2)
 
 
-def room(servers: Sequence[Stored], replicas: int) -> int:
-    """How many bytes messages and blobs may still take; below 0 when they have taken more.
+def share(servers: Sequence[Stored], replicas: int) -> int:
+    """How many bytes messages may come to; below 0 when records and blobs have taken even what is kept.
 
     On a majority of the `servers`, so that one whose disk is full stops nobody; with one of `replicas`, on the first.
     """
-    free = [one.most - one.kept - one.bytes for one in servers]
-    return free[0] if replicas == 1 else sorted(free)[(len(free) - 1) // 2]
+    each = [one.most - one.kept - one.others for one in servers]
+    return each[0] if replicas == 1 else sorted(each)[(len(each) - 1) // 2]
 
 
-def most_messages(free: int, held: int, most: int, *, sure: bool) -> int:
-    """How many messages the stream is to hold at most, -1 for any number: it has `held`, and may have `most` now.
+def most_bytes(room: int, most: int, *, sure: bool) -> int:
+    """What to tell a stream whose share is `room`, and that may hold `most` bytes now, -1 for any number.
 
-    It closes when no bytes are `free`, and opens when there are some more, lest it goes to and fro, and that is `sure`.
+    It gets more only when that is `sure`, and at least 1, because 0 would mean any number.
     """
-    if free <= 0:
-        return max(held, 1) if most <= 0 or held < most else most
-    return -1 if sure and free > AGAIN else most
+    room = max(room, 1)
+    if most <= 0:
+        return room
+    return room if (sure or room < most) and abs(room - most) >= STEP else most
 
 
-def pause(free: int, *, closed: bool) -> float:
-    """Seconds until the next look. What is `free` is not taken up in less, but for the last of it."""
-    return EVERY if closed else min(EVERY, max(SOONEST, free / FASTEST))
+def is_taken(left: int, *, before: bool) -> bool:
+    """Whether `left` bytes of the share are as good as none; `before` is whether they were at the last look."""
+    return left < (AGAIN if before else LAST)
 
 
 class Reserve:
@@ -83,40 +89,42 @@ class Reserve:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            wait = EVERY
             try:
-                wait = await self._look()
+                await self._look()
             except BusUnavailable as error:
                 self._log.debug("the room for records was not looked at", reason=error.message)
-            await asyncio.sleep(wait)
+            await asyncio.sleep(EVERY)
 
-    async def _look(self) -> float:
-        """Look once; how many seconds until the next time."""
+    async def _look(self) -> None:
         info = await self._links.jetstream(f"STREAM.INFO.{STREAM}")
         match info:
-            case {"config": dict(config), "state": {"messages": int(held)}, **more}:
-                most = int(config.get("max_msgs", -1))
+            case {"config": dict(config), "state": {"bytes": int(held)}, **more}:
+                most = int(config.get("max_bytes", -1))
             case _:
-                return EVERY
-        self.closed = most > 0
-        match more.get("cluster"):
-            case dict(cluster) if cluster.get("leader") != self._name:
-                return EVERY  # it is for the leader's node to say
+                return
+        cluster = more.get("cluster")
+        if not isinstance(cluster, dict) or cluster.get("leader") == self._name:  # else another node says
+            most = await self._give(config, most)
+        before, self.closed = self.closed, most > 0 and is_taken(most - held, before=self.closed)
+        if self.closed != before:
+            self._log.warning(
+                "messages have taken their room" if self.closed else "messages have room", left=most - held
+            )
+
+    async def _give(self, config: Mapping[str, object], most: int) -> int:
+        """Have the stream hold as much as it may, if that is not `most`; what it may hold now."""
         servers, all_answer = await self._stored()
-        free = room(servers, int(config.get("num_replicas", 1)))
-        wanted = most_messages(free, held, most, sure=all_answer)
-        if wanted != most:
+        wanted = most_bytes(share(servers, int(str(config.get("num_replicas", 1)))), most, sure=all_answer)
+        if wanted != most or config.get("max_msgs", -1) != -1:  # by which older nodes close it
             await self._set(wanted)
-            if self.closed != (wanted > 0):
-                self._log.warning("the bus takes no messages" if wanted > 0 else "the bus takes messages", free=free)
-            self.closed = wanted > 0
-        return pause(free, closed=self.closed)
+        return wanted
 
     async def _set(self, most: int) -> None:
         """Said anew from what the stream has now: an update names all settings, and others may have changed one."""
         match await self._links.jetstream(f"STREAM.INFO.{STREAM}"):
             case {"config": dict(config)}:
-                await self._links.jetstream(f"STREAM.UPDATE.{STREAM}", {**config, "max_msgs": most})
+                changed = {**config, "max_bytes": most, "max_msgs": -1}
+                await self._links.jetstream(f"STREAM.UPDATE.{STREAM}", changed)
             case _:
                 raise BusUnavailable("nats-server's description of the stream is not understood")
 
@@ -132,16 +140,30 @@ class Reserve:
         return None
 
     async def _ask(self, name: str) -> Stored:
-        return _read(await self._links.server("PING.JSZ", {"server_name": name, "exact_match": True}))
+        request = {"server_name": name, "exact_match": True, "account": _ACCOUNT, "streams": True}
+        return _read(await self._links.server("PING.JSZ", request))
 
 
 class _Config(BaseModel):
     max_storage: int
 
 
+class _State(BaseModel):
+    bytes: int
+
+
+class _Stream(BaseModel):
+    name: str
+    state: _State
+
+
+class _Account(BaseModel):
+    stream_detail: list[_Stream] = []
+
+
 class _JetStream(BaseModel):
-    storage: int
     config: _Config
+    account_details: list[_Account] = []
 
 
 class _Answer(BaseModel):
@@ -153,4 +175,6 @@ def _read(answer: Mapping[str, object]) -> Stored:
         found = _Answer.model_validate(answer).data
     except ValidationError as error:
         raise BusUnavailable("nats-server's description of its store is not understood") from error
-    return Stored(found.storage, found.config.max_storage)
+    streams = [stream for account in found.account_details for stream in account.stream_detail]
+    others = sum(stream.state.bytes for stream in streams if stream.name != STREAM)
+    return Stored(others, meant(found.config.max_storage))

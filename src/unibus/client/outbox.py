@@ -31,7 +31,7 @@ ACK_SECONDS = 3.0  # after which a frame is sent again
 UNREADY_CAP = 1.0  # the longest pause before it is, while the bus says that it cannot store now
 DEADLINE = 60.0  # after which it has failed; well below the bus's window for de-duplication
 FULL = 10023  # JetStream's err_code when all the room for messages is taken; waiting does not help then
-CLOSED = "maximum messages exceeded"  # … and what it says when messages have taken all but what is kept for records
+CLOSED = frozenset({"maximum bytes exceeded", "maximum messages exceeded"})  # … all but what is kept for records
 ABSENT_REASON = 10071  # … of a frame sent on the condition that never holds: it is not stored, and was not before
 BEING_STORED = 10158  # … when another copy of the frame is just on its way to the disks
 _STORED = re.compile(rb'\{"stream":"ROOMS", ?"seq":([1-9][0-9]{0,18})\}')  # as JetStream nearly always says it
@@ -346,7 +346,7 @@ def _refused(text: str, code: int, reason: object) -> UnibusError | Literal[Answ
         return ABSENT
     if reason == BEING_STORED:
         return None
-    if reason == FULL or text == CLOSED:
+    if reason == FULL or text in CLOSED:
         return StorageUnavailable("the bus has no room for more messages: have an admin look at /healthz")
     # 429: more waits to be stored than the bus takes. From 500 on it is the server's own trouble. Both pass.
     return LimitReached(f"the bus refused the message: {text}") if code < 500 and code not in PASSING else None

@@ -137,6 +137,7 @@ async def test_members_fill_the_bus_and_there_is_room_for_records(tmp_path: Path
             assert plane.status()["reasons"] == [TAKEN]
             jetstream = core.jetstream()
             info = await jetstream.stream_info(STREAM)
+            assert info.config.max_bytes == STORE // 2
             assert STORE // 2 - MESSAGE - 1000 < info.state.bytes <= STORE // 2
             await jetstream.add_stream(name="KV_records", subjects=["$KV.records.>"])
             for number in range(150):  # more than nats-server's limit would let in, if it were the one that is meant
@@ -177,3 +178,24 @@ async def test_the_share_outlives_a_restart_and_follows_the_limit(tmp_path: Path
     assert await shares_in_a_life(tmp_path, 4 * STORE) <= {-1, 3 * STORE}
     assert await shares_in_a_life(tmp_path, 2 * STORE) <= {3 * STORE, STORE}
     assert await shares_in_a_life(tmp_path, 4 * STORE) <= {STORE, 3 * STORE}
+
+
+async def test_a_stream_that_an_older_node_has_closed_takes_messages_again(tmp_path: Path) -> None:
+    log, policy = Logbook(), TablePolicy()
+    plane = BusPlane(BusOptions(tmp_path, port=0, max_store=STORE, records=True), policy, log.logger)
+    await plane.start()
+    try:
+        core = await plane.core_dial()
+        try:
+            await shares(core, lambda most: most > 0)
+            found = (await core.jetstream().stream_info(STREAM)).config
+            await core.jetstream().update_stream(found.evolve(max_msgs=1))
+        finally:
+            await core.close()
+        stage = Stage(plane, policy, log)
+        async with stage.connect(stage.member(ROOM)) as member, asyncio.timeout(WAIT):
+            sent = 0
+            while sent < 2:
+                sent += "error" not in await member.publish()
+    finally:
+        await plane.stop()

@@ -1,11 +1,18 @@
 """The stream's settings: made once, left alone when they hold, brought back when somebody changed them."""
 
+import asyncio
 from pathlib import Path
 
+import nats
+import pytest
+
 from tests.bus.stage import Logbook, TablePolicy
+from tests.support.nats_server import nats_server
 from unibus.bus import stream
+from unibus.bus.links import Links
 from unibus.bus.options import BusOptions
 from unibus.bus.plane import BusPlane
+from unibus.model.subjects import STREAM
 
 SETTINGS = stream.wanted(1 << 20)
 
@@ -28,3 +35,19 @@ async def test_a_new_limit_takes_effect_at_the_next_start(tmp_path: Path) -> Non
         await plane.stop()
         stored = (tmp_path / "nats" / "jetstream" / "CORE" / "streams" / "ROOMS" / "meta.inf").read_text()
         assert f'"max_msg_size":{limit}' in stored
+
+
+@pytest.mark.parametrize(("shared", "most"), [(True, 1 << 30), (False, -1)])
+async def test_a_start_leaves_the_share_of_disks_that_records_are_on_too(
+    tmp_path: Path, shared: bool, most: int
+) -> None:
+    async with nats_server(tmp_path, f'jetstream {{ store_dir: "{tmp_path}" }}') as server:
+        client = await nats.connect(server.url)
+        try:
+            links = Links(client, client, client, asyncio.get_running_loop().create_future(), ())
+            await links.jetstream(f"STREAM.CREATE.{STREAM}", {**SETTINGS, "max_bytes": 1 << 30, "max_msgs": 5})
+            await stream.ensure(links, 1 << 20, shared=shared)
+            found = (await client.jetstream().stream_info(STREAM)).config
+            assert (found.max_bytes, found.max_msgs) == (most, -1)
+        finally:
+            await client.close()

@@ -197,5 +197,6 @@ async def test_a_stream_that_an_older_node_has_closed_takes_messages_again(tmp_p
             sent = 0
             while sent < 2:
                 sent += "error" not in await member.publish()
+                await asyncio.sleep(0.01)
     finally:
         await plane.stop()

@@ -358,3 +358,8 @@ BY_CODE: Mapping[str, type[UnibusError]] = {error.code: error for error in _all(
 def from_code(code: str, message: str, extra: Mapping[str, object]) -> UnibusError:
     """The error that a problem stands for; an unknown code becomes a plain `UnibusError` with its message."""
     return BY_CODE.get(code, UnibusError)(message, **extra)
+
+
+def reason_of(error: OSError) -> str:
+    """Why the system refused, in its own words and in lower case, to stand in the middle of a message."""
+    return (error.strerror or str(error)).lower()

@@ -32,8 +32,8 @@ async def test_an_old_server_is_refused_with_both_versions(tmp_path: Path) -> No
         ("#!/bin/sh\necho hello\n", "is not a nats-server"),
         ("#!/bin/sh\nexit 3\n", "is not a nats-server"),
         ("#!/bin/sh\nyes\n", "is not a nats-server"),
-        ("\x7fELF garbage", r"cannot be run \(Exec format error\)"),
-        ("#!/nowhere/sh\n", r"cannot be run \(No such file or directory\)"),
+        ("\x7fELF garbage", r"cannot be run \(exec format error\)"),
+        ("#!/nowhere/sh\n", r"cannot be run \(no such file or directory\)"),
     ],
     ids=["another program", "one that fails", "one that floods", "garbage", "no interpreter"],
 )

@@ -148,7 +148,8 @@ async def test_a_port_in_use_refuses_the_start_by_name(tmp_path: Path) -> None:
         squatter.bind(("127.0.0.1", 0))
         squatter.listen()
         options = BusOptions(tmp_path, port=squatter.getsockname()[1])
-        with pytest.raises(StartRefused, match="address already in use"):
+        said = f"cannot listen on --nats-bind 127.0.0.1:{options.port}: address already in use; end what listens there"
+        with pytest.raises(StartRefused, match=said):
             await BusPlane(options, TablePolicy(), Logbook().logger).start()
 
 
@@ -163,7 +164,7 @@ async def test_no_directory_name_breaks_out_of_the_configuration(tmp_path: Path)
 
 async def test_a_data_directory_that_cannot_be_used_refuses_the_start(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("in the way")
-    with pytest.raises(StartRefused, match=r"run cannot be made: File exists"):
+    with pytest.raises(StartRefused, match=r"run cannot be made: file exists"):
         await BusPlane(BusOptions(tmp_path, port=0), TablePolicy(), Logbook().logger).start()
 
 

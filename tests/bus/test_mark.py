@@ -67,4 +67,4 @@ def test_only_the_servers_own_word_says_that_a_write_failed(line: str, why: str)
 
 def test_a_disk_that_has_space_is_no_shortage_and_one_that_is_not_there_is(tmp_path: Path) -> None:
     assert shortage(tmp_path) == ""
-    assert shortage(tmp_path / "nowhere") == "the disk for messages cannot be looked at: No such file or directory"
+    assert shortage(tmp_path / "nowhere") == "the disk for messages cannot be looked at: no such file or directory"

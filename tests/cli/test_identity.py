@@ -78,4 +78,4 @@ def test_a_pipe_in_the_identitys_place_is_refused_at_once(person: Person) -> Non
 def test_a_place_that_cannot_be_written_is_named(person: Person) -> None:
     person.write("file", "")
     said = person.refused("--identity", "file/identity.nk", "identity", "new")
-    assert said == "cannot write an identity to file/identity.nk: Not a directory"
+    assert said == "cannot write an identity to file/identity.nk: not a directory"

@@ -160,7 +160,7 @@ def test_a_wrong_passphrase_leaves_nothing(person: Person) -> None:
 
 def test_an_import_of_nothing_is_refused(person: Person) -> None:
     said = person.refused("--identity", "second.nk", "identity", "import", "none.pem", "--passphrase-file", "phrase")
-    assert said == "cannot read none.pem: No such file or directory"
+    assert said == "cannot read none.pem: no such file or directory"
 
 
 def test_two_people_see_the_same_digits(ada: Person, newcomer: Newcomer) -> None:

@@ -10,7 +10,7 @@ import sysconfig
 from collections.abc import Collection
 from pathlib import Path
 
-from unibus.errors import StartRefused
+from unibus.errors import StartRefused, reason_of
 
 MIN_VERSION = (2, 12, 0)
 """The oldest nats-server in which every header that acts on other messages has a switch, and the switch is off."""
@@ -73,7 +73,7 @@ async def _ask(binary: Path, *arguments: str, descriptors: Collection[int] = ())
         )
     except OSError as error:
         raise StartRefused(
-            f"{binary} cannot be run ({error.strerror}): name a nats-server with --nats-server"
+            f"{binary} cannot be run ({reason_of(error)}): name a nats-server with --nats-server"
         ) from error
     assert process.stdout is not None  # noqa: S101 - asked for above; for the type checker
     try:

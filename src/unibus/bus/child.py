@@ -14,9 +14,10 @@ from structlog.typing import FilteringBoundLogger
 
 from unibus.bus import launch
 from unibus.bus.disk import HALTED, failed_write
-from unibus.errors import BusUnavailable
+from unibus.errors import BusUnavailable, reason_of
 
 _LINE = re.compile(r"\[\d+\] (?:.*? )?\[(DBG|TRC|INF|WRN|ERR|FTL)\] (.*)")
+_NO_PORT = re.compile(r"(.*)listen tcp (\S+): bind: ([^\"]*)\"?")
 _LONGEST_LINE = 8192
 _POLL = 0.01
 
@@ -56,7 +57,7 @@ class Child:
                 start_new_session=True,  # a terminal's ctrl-c is for the daemon, which then ends the server itself
             )
         except OSError as error:
-            raise BusUnavailable(f"nats-server cannot be started: {error.strerror}") from error
+            raise BusUnavailable(f"nats-server cannot be started: {reason_of(error)}") from error
         return cls(process, log)
 
     @property
@@ -124,10 +125,21 @@ class Child:
         level, text = known.groups() if known else ("FTL", line.removeprefix("nats-server: "))
         # ERR lines are mostly about clients, and clients choose words in them. Of many bare lines the first one tells.
         if level == "FTL" and (known or not self.trouble):
-            self.trouble = text[:500]
+            self.trouble = _for_people(text[:500])
         self.failed_write = self.failed_write or failed_write(text)
         if self.failed_write == HALTED and not self.halted.done():
             self.halted.set_result(None)
         self.name_taken = self.name_taken or text.endswith("Router connection closed: Duplicate Server Name")
         # What a client did wrong is an ERR line too, so nothing of the server's is more than a warning here.
         (self._log.warning if level in {"WRN", "ERR", "FTL"} else self._log.debug)("nats-server", line=text)
+
+
+def _for_people(fatal: str) -> str:
+    """What nats-server said last; where it was refused a port, which option of the daemon's has that."""
+    found = _NO_PORT.fullmatch(fatal)
+    if found is None:
+        return fatal
+    option = {"router": "--cluster-bind", "websocket": "--nats-ws-bind"}
+    (flag, *_) = [flag for word, flag in option.items() if word in found[1]] or ["--nats-bind"]
+    taken = "end what listens there, or " if "in use" in found[3] else ""
+    return f"cannot listen on {flag} {found[2]}: {found[3]}; {taken}name another"

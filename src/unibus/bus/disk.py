@@ -7,6 +7,8 @@ import os
 import re
 from pathlib import Path
 
+from unibus.errors import reason_of
+
 SPACE = 16 * 2**20
 """Bytes below which the disk is as good as full: some of the largest frames, and what is written about them."""
 HALTED = "a member's message has stopped it by a header"
@@ -29,6 +31,6 @@ def shortage(directory: Path) -> str:
     try:
         facts = os.statvfs(directory)
     except OSError as error:
-        return f"the disk for messages cannot be looked at: {error.strerror}"
+        return f"the disk for messages cannot be looked at: {reason_of(error)}"
     free = facts.f_bavail * facts.f_frsize
     return f"the disk for messages has {free >> 20} MiB left: make room on it" if free < SPACE else ""

@@ -16,7 +16,7 @@ from unibus.bus.room_on_disk import measured_limit, out_of_reach
 from unibus.bus.server import Reached
 from unibus.bus.shut_out import ShutOut
 from unibus.bus.tls import comes_to_show
-from unibus.errors import BusUnavailable, StartRefused
+from unibus.errors import BusUnavailable, StartRefused, reason_of
 
 _HALTED = f"the stream of messages stands still: {disk.HALTED}"
 _OTHERS_HEAR = 0.5
@@ -50,7 +50,7 @@ class Embedded:
                 directory.mkdir(mode=0o700, exist_ok=True)
                 directory.chmod(0o700)
             except OSError as error:
-                raise StartRefused(f"{directory} cannot be made: {error.strerror}") from error
+                raise StartRefused(f"{directory} cannot be made: {reason_of(error)}") from error
 
     async def start(self, over: Callable[[str], None]) -> None:
         """Start the process. Raises BusUnavailable, StartRefused for a program that is no longer the right one."""
@@ -68,7 +68,7 @@ class Embedded:
             told = out_of_reach(most) if options.records else most
             _write_private(path, config.render(options, self._keys, self.port, self.ws_port, told))
         except OSError as error:
-            raise BusUnavailable(f"{path} cannot be written: {error.strerror}") from error
+            raise BusUnavailable(f"{path} cannot be written: {reason_of(error)}") from error
         # Beside the start, which it need not delay.
         self._digest = asyncio.create_task(binary.digest(self._binary, path, options.descriptors), name="configuration")
         self._child = await Child.start(self._binary, path, self._log, options.descriptors)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unibus.bus.raft_log import block_key, heal
-from unibus.errors import BusUnavailable
+from unibus.errors import BusUnavailable, reason_of
 from unibus.store.files import keep
 
 _LOGS = "jetstream/*/_js_/S-*/msgs/*.blk"
@@ -39,7 +39,7 @@ def mend(store: Path) -> Mended:
         except ValueError as error:
             strange.append(f"{group}/{path.name}: {error}")
         except OSError as error:
-            raise BusUnavailable(f"{path} cannot be mended: {error.strerror}") from error
+            raise BusUnavailable(f"{path} cannot be mended: {reason_of(error)}") from error
     return Mended(frozenset(users), tuple(strange))
 
 

@@ -12,6 +12,7 @@ import click
 
 from unibus.cli.context import Shared, pass_shared, run
 from unibus.cli.output import note, printable, say
+from unibus.errors import StartRefused
 
 if TYPE_CHECKING:
     from unibus.cli.local_nodes import LocalNodes
@@ -77,7 +78,12 @@ async def _serve(shared: Shared, made: "LocalNodes") -> None:
     """Start all nodes, tell where they are, and return once all have ended."""
     for node in made.nodes:
         await made.start(node)
-    await made.well()
+    try:
+        await made.well()
+    except StartRefused as error:
+        if error.message.endswith("name another"):  # a port, which a node would have from an option of its own
+            raise StartRefused(f"{error.message} with --base-port") from error
+        raise
     _tell(shared, made)
     ends = {asyncio.create_task(process.wait()): name for name, process in made.running.items()}
     left = set(ends)

@@ -14,8 +14,9 @@ def read_token(path: Path) -> str:
     try:
         token = (sys.stdin.read(1024) if str(path) == "-" else path.read_text()[:1024]).strip()
     except (OSError, UnicodeDecodeError) as error:
+        why = "permission denied; " if isinstance(error, PermissionError) else ""
         raise KeyCustody(
-            f"cannot read the bootstrap token {path}: the daemon keeps it in its data directory until the bus has "
+            f"cannot read the bootstrap token {path}: {why}the daemon keeps it in its data directory until the bus has "
             "its first admin; name it with --token-file"
         ) from error
     if not token:

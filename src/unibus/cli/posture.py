@@ -6,7 +6,7 @@ import click
 
 from unibus.cli.context import DEADLINE, Shared, pass_shared, run
 from unibus.cli.output import columns, emit, note, printable, say
-from unibus.errors import InvalidInput
+from unibus.errors import InvalidInput, reason_of
 
 
 @click.command("posture", short_help="all nodes of a bus, how they really run and where they differ")
@@ -67,7 +67,7 @@ def _in_file(path: Path) -> list[str]:
     try:
         cluster = parse(path.read_text())
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = reason_of(error)
         raise InvalidInput(f"{path} is no URL and cannot be read as a nodes.env: {reason}") from error
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path} is no URL and no nodes.env") from error

@@ -16,7 +16,7 @@ import aiohttp
 from yarl import URL
 
 from unibus.client.bus import Bus
-from unibus.errors import InvalidInput, Untrusted
+from unibus.errors import InvalidInput, Untrusted, reason_of
 from unibus.model.backup import END, SIGNATURE, member, padding, write_seal
 
 READ = 2**20
@@ -59,7 +59,7 @@ def _open(path: Path, partial: Path) -> int:
 
 
 def _cannot_write(path: Path, error: OSError) -> InvalidInput:
-    return InvalidInput(f"cannot write {path}: {(error.strerror or str(error)).lower()}")
+    return InvalidInput(f"cannot write {path}: {reason_of(error)}")
 
 
 async def _receive(bus: Bus, file: BinaryIO, path: Path, progress: Callable[[int, int], object]) -> None:

@@ -21,7 +21,7 @@ from unibus.client.blob_manifests import Blob
 from unibus.client.blob_upload import PATIENCE, Progress, blob_path
 from unibus.crypto.blobs import CHUNK, SEALED_CHUNK, Opener, Sealer, sealed_size
 from unibus.crypto.encoding import b64u
-from unibus.errors import BlobInvalid, InvalidInput, UnibusError, Unreachable
+from unibus.errors import BlobInvalid, InvalidInput, UnibusError, Unreachable, reason_of
 from unibus.writing import OneAhead, start_writing
 
 _STEP = SEALED_CHUNK
@@ -94,7 +94,7 @@ class Download:
                 written = os.pwrite(self._descriptor, view, self._written)
                 view, self._written = view[written:], self._written + written
         except OSError as error:
-            raise InvalidInput(f"cannot write the blob: {(error.strerror or str(error)).lower()}") from error
+            raise InvalidInput(f"cannot write the blob: {reason_of(error)}") from error
 
 
 async def fetch(api: ControlApi, room: str, blob: Blob, path: Path, progress: Progress) -> None:
@@ -119,7 +119,7 @@ def _beside(path: Path, partial: Path) -> Iterator[int]:
     try:
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise InvalidInput(f"cannot write beside {path}: {(error.strerror or str(error)).lower()}") from error
+        raise InvalidInput(f"cannot write beside {path}: {reason_of(error)}") from error
     try:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_nlink != 1:
@@ -137,7 +137,7 @@ def _give_name(partial: Path, path: Path) -> None:
     try:
         os.link(partial, path)  # unlike a rename, this never replaces what somebody put there meanwhile
     except OSError as error:
-        raise InvalidInput(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+        raise InvalidInput(f"cannot write {path}: {reason_of(error)}") from error
     partial.unlink()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from unibus.crypto.blobs import CHUNK, SEALED_CHUNK, Sealer, chunks, sealed_size
-from unibus.errors import InvalidInput
+from unibus.errors import InvalidInput, reason_of
 from unibus.model.blobs import MAX_PART
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def file_source(path: Path, key: bytes) -> Iterator[FileSource]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise InvalidInput(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+        raise InvalidInput(f"cannot read {path}: {reason_of(error)}") from error
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise InvalidInput(f"{path} is not a file: give its bytes on standard input, with - for the path")

@@ -30,6 +30,7 @@ from unibus.errors import (
     UnibusError,
     Unreachable,
     Untrusted,
+    reason_of,
 )
 from unibus.model.problem import from_problem
 
@@ -54,8 +55,14 @@ def unreachable(url: URL, error: aiohttp.ClientError | OSError) -> Unreachable |
             f"{str(url).rstrip('/')} ended the connection: if it wants a certificate of yours, name it with"
             " --client-cert"
         )
-    number = cause.errno if isinstance(cause, OSError) else None
-    reason = os.strerror(number).lower() if number and number > 0 else str(cause)
+    if isinstance(cause, ssl.SSLError):
+        return Unreachable(
+            f"{str(url).rstrip('/')} does not speak tls: if it has none, its address begins with http://"
+        )
+    if isinstance(cause, OSError):  # of a refused connection asyncio gives words of its own
+        reason = os.strerror(cause.errno).lower() if cause.errno and cause.errno > 0 else reason_of(cause)
+    else:
+        reason = str(cause)
     return Unreachable(
         f"cannot reach {str(url).rstrip('/')}: {reason}; is the daemon (unibus-membershipd) running there?"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from unibus.client.identity_file import keep_identity, write_private
 from unibus.crypto.identity import Identity
 from unibus.crypto.pkcs8 import IV_BYTES, SALT_BYTES, open_seed, seal_seed
-from unibus.errors import InvalidInput, KeyCustody
+from unibus.errors import InvalidInput, KeyCustody, reason_of
 
 LIMIT = 16_384  # bytes of a file that can be an export
 
@@ -22,7 +22,7 @@ def export_identity(identity: Identity, path: Path, passphrase: bytes) -> None:
     except FileExistsError as error:
         raise KeyCustody(f"there is a file {path} already: it is kept; name another") from error
     except OSError as error:
-        raise KeyCustody(f"cannot write {path}: {error.strerror}") from error
+        raise KeyCustody(f"cannot write {path}: {reason_of(error)}") from error
 
 
 def read_export(path: Path) -> bytes:
@@ -31,7 +31,7 @@ def read_export(path: Path) -> bytes:
         with path.open("rb") as file:
             content = file.read(LIMIT)
     except OSError as error:
-        raise KeyCustody(f"cannot read {path}: {error.strerror}") from error
+        raise KeyCustody(f"cannot read {path}: {reason_of(error)}") from error
     return content
 
 

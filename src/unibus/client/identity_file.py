@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 
 from unibus.crypto.identity import Identity
-from unibus.errors import InvalidInput, KeyCustody
+from unibus.errors import InvalidInput, KeyCustody, reason_of
 
 
 def load_identity(path: Path) -> Identity:
@@ -41,7 +41,7 @@ def keep_identity(identity: Identity, path: Path) -> None:
             f"there is an identity at {path} already: it is kept; name another place for a second"
         ) from error
     except OSError as error:
-        raise KeyCustody(f"cannot write an identity to {path}: {error.strerror}") from error
+        raise KeyCustody(f"cannot write an identity to {path}: {reason_of(error)}") from error
 
 
 def read_private(path: Path, limit: int, what: str) -> bytes:
@@ -52,7 +52,7 @@ def read_private(path: Path, limit: int, what: str) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise KeyCustody(f"cannot read {what} {path}: {error.strerror}") from error
+        raise KeyCustody(f"cannot read {what} {path}: {reason_of(error)}") from error
     with os.fdopen(handle, "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):

@@ -18,7 +18,7 @@ from pathlib import Path
 from unibus.client.seen import Seen, load_seen
 from unibus.crypto.encoding import load_json, unb64u
 from unibus.crypto.heads import Head
-from unibus.errors import InvalidInput, KeyCustody, WrongBus
+from unibus.errors import InvalidInput, KeyCustody, WrongBus, reason_of
 
 LOCK_SECONDS = 5.0
 
@@ -165,4 +165,4 @@ def _write(path: Path, state: _State) -> None:
 
 
 def _cannot_write(path: Path, error: OSError) -> KeyCustody:
-    return KeyCustody(f"cannot write {path}: {error.strerror}; make room for it, or name another place")
+    return KeyCustody(f"cannot write {path}: {reason_of(error)}; make room for it, or name another place")

@@ -6,7 +6,7 @@ Must never make a context that takes any certificate.
 import ssl
 from pathlib import Path
 
-from unibus.errors import CertificateRefused, InvalidInput, KeyCustody
+from unibus.errors import CertificateRefused, InvalidInput, KeyCustody, reason_of
 
 
 def make_context(ca: Path | None = None, certificate: Path | None = None) -> ssl.SSLContext:
@@ -46,4 +46,4 @@ def refused(where: object, error: ssl.SSLCertVerificationError) -> CertificateRe
 def _reason(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
         return "there is no usable pem in it"
-    return (error.strerror or str(error)).lower()
+    return reason_of(error)

@@ -10,7 +10,7 @@ from unibus.cluster import certs, layout, settings
 from unibus.cluster.certificates import Random
 from unibus.cluster.nodes import Cluster, parse
 from unibus.cluster.staging import NewFile, holding, read, read_secret, write
-from unibus.errors import InvalidInput
+from unibus.errors import InvalidInput, reason_of
 
 
 def read_cluster(base: Path) -> Cluster:
@@ -19,7 +19,8 @@ def read_cluster(base: Path) -> Cluster:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not text'}") from error
+        why = reason_of(error) if isinstance(error, OSError) else "it is not text"
+        raise InvalidInput(f"cannot read {path}: {why}; type this in the checkout, or name its --dir") from error
     try:
         return parse(text)
     except InvalidInput as error:

@@ -22,7 +22,7 @@ from unibus.cluster.nodes import Cluster, ClusterNode, bracketed
 from unibus.cluster.rolling import Restart, Start
 from unibus.cluster.settings import unit_for
 from unibus.cluster.staging import SENDING
-from unibus.errors import InvalidInput, Unreachable
+from unibus.errors import InvalidInput, Unreachable, reason_of
 
 Run = Callable[[list[str], str], str]
 """Runs a command with a text as its input; its output. Raises Unreachable with what it said when it fails."""
@@ -89,7 +89,7 @@ def files(base: Path, node: ClusterNode) -> dict[str, bytes]:
     try:
         unit = (base / layout.UNIT).read_text("utf-8")
     except OSError as error:
-        raise InvalidInput(f"cannot read {base / layout.UNIT}: {error.strerror}") from error
+        raise InvalidInput(f"cannot read {base / layout.UNIT}: {reason_of(error)}") from error
     return {**read_pieces(base, node.name), UNIT_PATH: unit_for(node, unit).encode()}
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from unibus.bus.keys import BusKeys
 from unibus.crypto.nkeys import SigningKey, decode_seed, encode_seed
-from unibus.errors import InvalidInput, KeyCustody
+from unibus.errors import InvalidInput, KeyCustody, reason_of
 from unibus.store.files import sync_directory
 
 NAME = "bus-keys"
@@ -49,7 +49,7 @@ def bus_keys(data_dir: Path, random: Callable[[int], bytes]) -> BusKeys:
             _make(path, BusKeys.generate(random))
             content = _read(path)
     except OSError as error:
-        raise KeyCustody(f"cannot keep the bus's keys in {path}: {(error.strerror or str(error)).lower()}") from error
+        raise KeyCustody(f"cannot keep the bus's keys in {path}: {reason_of(error)}") from error
     try:
         seeds = _Seeds.model_validate_json(content)
         return BusKeys(

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from unibus.bus.mark import MARK
-from unibus.errors import StartRefused
+from unibus.errors import StartRefused, reason_of
 from unibus.store.files import sync_directory
 
 TOKEN = "bootstrap-token"  # noqa: S105 - a file's name
@@ -53,7 +53,10 @@ class DataDir:
             make_private(self.path)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StartRefused(f"cannot use the data directory {self.path}: {error.strerror}") from error
+            raise StartRefused(
+                f"cannot use the data directory {self.path}: {reason_of(error)}; "
+                "make it this user's own, or name another --data-dir"
+            ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -70,7 +73,7 @@ class DataDir:
         except OSError as error:
             os.close(self._lock)
             self._lock = None
-            raise StartRefused(f"cannot tidy the data directory {self.path}: {error.strerror}") from error
+            raise StartRefused(f"cannot tidy the data directory {self.path}: {reason_of(error)}") from error
         return self
 
     def _settle(self) -> None:

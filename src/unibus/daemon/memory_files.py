@@ -7,7 +7,7 @@ import os
 import shlex
 from pathlib import Path
 
-from unibus.errors import StartRefused
+from unibus.errors import StartRefused, reason_of
 
 OTHERS = 0o077
 LARGEST = 1 << 20
@@ -29,7 +29,7 @@ def read_file(path: Path, flag: str, *, private: bool = False) -> bytes:
                 raise StartRefused(f"{flag} {path} belongs to another user, who can change it: chown it")
             return file.read(LARGEST)
     except OSError as error:
-        raise StartRefused(f"cannot read {flag} {path}: {(error.strerror or str(error)).lower()}") from error
+        raise StartRefused(f"cannot read {flag} {path}: {reason_of(error)}") from error
 
 
 def fill(descriptor: int, content: bytes) -> None:

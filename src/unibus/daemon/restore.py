@@ -22,7 +22,7 @@ from unibus.bus.private import restore_stream
 from unibus.crypto.encoding import unb64u
 from unibus.crypto.httpsig import WINDOW
 from unibus.daemon.data_dir import BLOBS, RESTORING, STORE, DataDir
-from unibus.errors import BackupInvalid, BusUnavailable, StartRefused, StorageUnavailable
+from unibus.errors import BackupInvalid, BusUnavailable, StartRefused, StorageUnavailable, reason_of
 from unibus.model.backup import MANIFEST, Header, Messages, Records, Seal, StoredBlob
 from unibus.services.audit import Audit
 from unibus.services.ports import StreamState
@@ -73,7 +73,7 @@ async def restore(
             held.commit()
         except OSError as error:
             full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-            reason = "the disk is full" if full else (error.strerror or str(error)).lower()
+            reason = "the disk is full" if full else reason_of(error)
             raise StorageUnavailable(f"the backup cannot be restored: {reason}; mend that and try again") from error
         except BackupInvalid as error:
             raise BackupInvalid(f"{path} is not a backup to restore: {error.message}") from error

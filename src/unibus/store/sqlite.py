@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import aiosqlite
 
-from unibus.errors import InvalidInput, StartRefused, StorageUnavailable
+from unibus.errors import InvalidInput, StartRefused, StorageUnavailable, reason_of
 from unibus.store.files import make_private, tighten
 from unibus.store.port import Append, Counts, Entry
 from unibus.store.schema import STEPS, Step, prepare
@@ -99,7 +99,7 @@ class SqliteStore:
                     await other.execute_fetchall("PRAGMA query_only = ON")
                 return cls(path, writing, reading, counting, owned.pop_all())
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            reason = reason_of(error)
             raise StartRefused(f"cannot use {path} as the store: {reason}; mend it or name another") from error
         except sqlite3.Error as error:
             raise unavailable(error) from error
@@ -151,7 +151,7 @@ class SqliteStore:
         try:
             await write_snapshot(self._path, path)
         except OSError as error:
-            raise StorageUnavailable(f"a copy of the store cannot be written: {error.strerror}") from error
+            raise StorageUnavailable(f"a copy of the store cannot be written: {reason_of(error)}") from error
         except sqlite3.Error as error:
             raise unavailable(error) from error
 

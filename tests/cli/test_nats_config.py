@@ -13,6 +13,7 @@ def test_it_prints_what_a_server_takes_and_keeps_the_secrets(tmp_path: Path) -> 
     data_dir = tmp_path / "data"
     printed = person.does("nats-config", "--data-dir", str(data_dir))
     assert person.does("nats-config", "--data-dir", str(data_dir)) == printed
+    assert person.values("nats-config", "--data-dir", str(data_dir)) == [{"config": printed}]
     kept = json.loads((data_dir / "bus-keys").read_text())
     assert data_dir.stat().st_mode & 0o777 == 0o700
     assert all(secret not in printed for secret in kept.values())

@@ -58,6 +58,8 @@ def test_who_leaves_is_out_and_the_last_owner_names_another(ada: Person, dee: Pe
 def test_an_archived_room_is_read_and_nothing_is_added(ada: Person, dee: Person, room: str) -> None:
     ada.does("send", room, "the last word")
     assert ada.does("room", "archive", room) == f"{room} is archived\n"
+    assert dee.values("room", "show", room)[0]["state"] == "archived"
+    assert "state    archived\n" in dee.does("room", "show", room)
     assert "archived" in dee.refused("send", room, "one more")
     assert "archived" in ada.refused("room", "add", room, "ada")
     assert "the last word" in dee.does("tail", room, "--since", "start", "--count", "1")

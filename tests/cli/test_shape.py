@@ -31,6 +31,17 @@ def test_every_command_has_its_line_in_the_help(person: Person) -> None:
         assert person.does(name, "--help").startswith(f"Usage: unibus {name}")
 
 
+@pytest.mark.parametrize("group", [[], ["blob"], ["cluster"], ["identity"], ["room"], ["user"]])
+def test_every_line_of_a_group_is_whole_and_in_lower_case(person: Person, group: list[str]) -> None:
+    lines = person.does(*group, "--help").partition("\nCommands:\n")[2].splitlines()
+    names = [line.split()[0] for line in lines]
+    assert names == sorted(names)
+    for name, line in zip(names, lines, strict=True):
+        short = line.removeprefix(f"  {name}").strip()
+        assert short[0].islower(), line
+        assert not short.endswith((".", "…")), line
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -43,7 +54,9 @@ def test_every_command_has_its_line_in_the_help(person: Person) -> None:
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(person: Person, arguments: list[str]) -> None:
-    assert person.refused(*arguments, status=2)
+    said = person.refused(*arguments, status=2)
+    assert said[0].islower()
+    assert said.endswith(" --help")
 
 
 def test_no_command_shows_the_help(person: Person) -> None:

@@ -28,7 +28,7 @@ def test_a_user_comes_and_is_listed(ada: Person, stranger: Person) -> None:
     assert first.err == (
         f"this is bus {bus}, seen for the first time: compare it with what an admin sees in unibus identity show\n"
     )
-    assert first.out.split() == ["name", "members", "history", "id"]
+    assert first.out.split() == ["name", "members", "history", "state", "id"]
     assert stranger.does("identity", "show").splitlines()[2] == f"bus   {bus}"
 
 
@@ -96,6 +96,7 @@ def test_a_room_from_its_making_to_a_removal(ada: Person, newcomer: Newcomer) ->
     assert ada.does("room", "show", room).splitlines() == [
         "name     ops",
         f"room     {room}",
+        "state    open",
         "history  shared",
         "epoch    1",
         "records  2",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from unibus.cli.context import Shared, pass_shared, run
+from unibus.cli.context import Shared, pass_shared, run, while_read
 from unibus.cli.output import emit, printable, say
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ WAIT = 3  # seconds that one request waits for news
 
 @click.command("audit", short_help="who did what, and what was refused")
 @click.option("--since", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="after entry N")
-@click.option("--follow", "-f", is_flag=True, help="go on with what comes; Ctrl-C ends it")
+@click.option("--follow", "-f", is_flag=True, help="go on with what comes; ctrl-c ends it")
 @pass_shared
 def command(shared: Shared, since: int, follow: bool) -> None:
     """Show the node's audit trail. For admins."""
@@ -36,7 +36,7 @@ def command(shared: Shared, since: int, follow: bool) -> None:
                 if not page.entries and not follow:
                     return
 
-    run(work())
+    run(while_read(work))
 
 
 def line(entry: "AuditEntry", directory: "Directory") -> str:

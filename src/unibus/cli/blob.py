@@ -11,6 +11,7 @@ import click
 from unibus.cli.context import Shared, pass_shared, run
 from unibus.cli.output import columns, emit, note, printable, say
 from unibus.errors import InvalidInput, NotFound
+from unibus.model.blobs import check_blob_name
 
 if TYPE_CHECKING:
     from unibus.client.blob_manifests import Blob
@@ -28,12 +29,20 @@ class TakesIds(click.Command):
 _AS_ID = "id:"
 
 
+def _own_name(path: str) -> str:
+    """What the file at `path` is called, if a blob can be called that. Raises InvalidInput."""
+    try:
+        return check_blob_name(Path(path).name)
+    except InvalidInput as error:
+        raise InvalidInput(f"{error.message}: give another with --name") from error
+
+
 @click.group("blob", short_help="files in a room")
 def command() -> None:
     """Files in a room, encrypted on this machine. ROOM is a room's name or id, BLOB a blob's id or unique name."""
 
 
-@command.command("put")
+@command.command("put", short_help="store a file")
 @click.argument("room")
 @click.argument("path")
 @click.option("--name", help="what members see; needed for standard input (PATH is -)  [default: the file's name]")
@@ -43,7 +52,7 @@ def put(shared: Shared, room: str, path: str, name: str | None, media_type: str 
     """Store a file in ROOM. After a cut, the same command goes on where it was."""
     if path == "-" and name is None:
         raise click.UsageError("standard input has no name: give one with --name")
-    shown = Path(path).name if name is None else name
+    shown = _own_name(path) if name is None else name
     # Beside the identity, and as secret: it holds the keys of unfinished uploads.
     resume = shared.identity_path.with_name(shared.identity_path.name + ".uploads")
 
@@ -58,7 +67,7 @@ def put(shared: Shared, room: str, path: str, name: str | None, media_type: str 
     shared.tell({"room": room, "blob": blob, "name": shown}, f"stored {printable(shown)}", f"  id  {blob}")
 
 
-@command.command("get", cls=TakesIds)
+@command.command("get", cls=TakesIds, short_help="fetch a file")
 @click.argument("room")
 @click.argument("blob")
 @click.argument("path", required=False, type=click.Path(path_type=Path))
@@ -81,7 +90,7 @@ def get(shared: Shared, room: str, blob: str, path: Path | None) -> None:
     )
 
 
-@command.command("list")
+@command.command("list", short_help="the files of a room")
 @click.argument("room")
 @pass_shared
 def list_blobs(shared: Shared, room: str) -> None:
@@ -101,7 +110,7 @@ def list_blobs(shared: Shared, room: str) -> None:
         say(line)
 
 
-@command.command("rm", cls=TakesIds)
+@command.command("rm", cls=TakesIds, short_help="delete a file")
 @click.argument("room")
 @click.argument("blob")
 @pass_shared

@@ -1,7 +1,10 @@
 """What every command shares: the address, the identity, the form of the output, one way to run what is asynchronous."""
 
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+import errno
+import os
+import stat
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 DEADLINE = 5.0  # seconds that a person waits for one call
 CLUSTER_DEADLINE = 30.0  # … of several nodes, which may be electing a leader
+_STDOUT = 1
 T = TypeVar("T")
 
 
@@ -92,12 +96,44 @@ def _first_contact(bus: str) -> None:
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` to its end."""
-    import asyncio  # half of the time of `--help`, which runs nothing
-    import logging
+    with closing(work):  # Python remarks on what was never begun, as it is when a ctrl-c comes before
+        import asyncio  # half of the time of `--help`, which runs nothing
+        import logging
 
-    # nats-py upgrades a connection to TLS in a way that asyncio remarks on when it ends, to nobody's use.
-    logging.getLogger("asyncio").addFilter(lambda record: "eof_received" not in str(record.msg))
-    return asyncio.run(work)
+        # nats-py upgrades a connection to TLS in a way that asyncio remarks on when it ends, to nobody's use.
+        logging.getLogger("asyncio").addFilter(lambda record: "eof_received" not in str(record.msg))
+        return asyncio.run(work)
+
+
+async def while_read(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """`work`, for as long as somebody reads what it prints. Raises BrokenPipeError once standard output is closed.
+
+    Whoever waits for news writes nothing, and would not notice for hours that `head` has had enough.
+    """
+    import asyncio
+
+    loop, working = asyncio.get_running_loop(), asyncio.ensure_future(work())
+    closed = False
+
+    def close() -> None:
+        nonlocal closed
+        closed = True
+        loop.remove_reader(_STDOUT)
+        working.cancel()
+
+    # The writing end of a pipe never has anything to read: it is ready only when nobody has the other end any more.
+    piped = stat.S_ISFIFO(os.fstat(_STDOUT).st_mode)
+    if piped:
+        loop.add_reader(_STDOUT, close)
+    try:
+        return await working
+    except asyncio.CancelledError:
+        if closed:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
+        raise
+    finally:
+        if piped:
+            loop.remove_reader(_STDOUT)
 
 
 pass_shared = click.make_pass_decorator(Shared)

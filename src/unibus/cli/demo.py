@@ -50,7 +50,7 @@ class Story:
         if self._json:
             emit({"step": self._number, "text": text, "held": held, "ms": round(took, 1)})
         else:
-            say(f"{self._number:2}  {'ok  ' if held else 'FAIL'}  {text:66}  {took:7.1f} ms")
+            say(f"{self._number:2}  {'ok  ' if held else 'FAIL'}  {text:68}  {took:7.1f} ms")
         if not held:
             raise StepFailedError(f"step {self._number} did not hold: {text}")
 

@@ -12,7 +12,7 @@ def command() -> None:
     """Make, show, carry or compare your identity."""
 
 
-@command.command("new")
+@command.command("new", short_help="make an identity")
 @pass_shared
 def new(shared: Shared) -> None:
     """Make an identity in a file that only you can read. An identity that is there is never overwritten."""
@@ -26,7 +26,7 @@ def new(shared: Shared) -> None:
     )
 
 
-@command.command("show")
+@command.command("show", short_help="your public key, or your card for an admin")
 @click.option("--card", "what", flag_value="card", help="the card to give to an admin; holds no secret")
 @click.option("--seed", "what", flag_value="seed", help="the secret seed: whoever has it is you")
 @pass_shared
@@ -36,9 +36,9 @@ def show(shared: Shared, what: str | None) -> None:
 
     identity = shared.identity()
     if what == "card":
-        say(identity.card())
+        shared.tell({"card": identity.card()}, identity.card())
     elif what == "seed":
-        say(identity.seed)
+        shared.tell({"seed": identity.seed}, identity.seed)
     elif shared.json:
         emit({"user": identity.user, "path": str(shared.identity_path), "bus": Memory(shared.state_path).bus})
     else:

@@ -9,7 +9,7 @@ import click
 
 from unibus.cli.context import Shared, pass_shared, run
 from unibus.cli.output import emit, say
-from unibus.errors import InvalidInput, KeyCustody
+from unibus.errors import InvalidInput, KeyCustody, reason_of
 
 _passphrase_file = click.option(
     "--passphrase-file",
@@ -18,7 +18,7 @@ _passphrase_file = click.option(
 )
 
 
-@click.command("export")
+@click.command("export", short_help="write it to a file, under a passphrase")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @_passphrase_file
 @pass_shared
@@ -37,7 +37,7 @@ def export(shared: Shared, file: Path, passphrase_file: Path | None) -> None:
     )
 
 
-@click.command("import")
+@click.command("import", short_help="take it from such a file")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @_passphrase_file
 @pass_shared
@@ -58,7 +58,7 @@ def import_(shared: Shared, file: Path, passphrase_file: Path | None) -> None:
     )
 
 
-@click.command("fingerprint")
+@click.command("fingerprint", short_help="digits to read to each other")
 @click.argument("handle", required=False)
 @pass_shared
 def fingerprint(shared: Shared, handle: str | None) -> None:
@@ -105,7 +105,7 @@ def _first_line(path: Path) -> str:
             mode = os.fstat(file.fileno()).st_mode
             line = file.readline(4096)
     except OSError as error:
-        raise KeyCustody(f"cannot read the passphrase in {path}: {error.strerror}") from error
+        raise KeyCustody(f"cannot read the passphrase in {path}: {reason_of(error)}") from error
     if stat.S_ISREG(mode) and mode & 0o077:
         raise KeyCustody(f"others can read the passphrase in {path}: close it with chmod 600 {path}")
     return line.rstrip(b"\r\n").decode(errors="surrogateescape")

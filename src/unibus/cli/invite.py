@@ -1,6 +1,8 @@
 """`unibus user invite` and what goes with it: tokens that one person hands to another."""
 
+import io
 import re
+import sys
 from datetime import UTC, datetime
 
 import click
@@ -20,7 +22,7 @@ def parse_duration(text: str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
-@click.command("invite")
+@click.command("invite", short_help="a token that lets somebody in, once")
 @click.option("--role", type=click.Choice(["member", "admin"]), default="member", show_default=True)
 @click.option("--handle", help="fix the newcomer's handle")
 @click.option("--expires", default="1h", show_default=True, metavar="DURATION", help="30m, 1h, 7d …")
@@ -44,10 +46,18 @@ def invite(shared: Shared, role: str, handle: str | None, expires: str, url: str
     if qr:
         import segno
 
-        segno.make(token, error="m").terminal(compact=True)
+        code = segno.make(token, error="m")
+        shown = io.StringIO()
+        code.terminal(shown, compact=True)
+        try:
+            shown.getvalue().encode(sys.stdout.encoding)
+        except UnicodeEncodeError:  # no half blocks here: colours do as well, and take twice the room
+            shown = io.StringIO()
+            code.terminal(shown)
+        click.echo(shown.getvalue().rstrip("\n"), color=True)
 
 
-@click.command("invites")
+@click.command("invites", short_help="all invites, and what became of them")
 @pass_shared
 def invites(shared: Shared) -> None:
     """All invites, and what became of them."""
@@ -78,7 +88,7 @@ def invites(shared: Shared) -> None:
             say(line)
 
 
-@click.command("withdraw")
+@click.command("withdraw", short_help="take an invite back")
 @click.argument("invite")
 @pass_shared
 def withdraw(shared: Shared, invite: str) -> None:

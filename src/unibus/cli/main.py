@@ -3,6 +3,7 @@
 Commands are loaded when they are named, so that --help is there at once.
 """
 
+import io
 import os
 import sys
 from importlib import import_module
@@ -14,13 +15,13 @@ import click
 from unibus import __version__
 from unibus.cli.context import Shared
 from unibus.cli.output import note, printable
-from unibus.errors import NotAUser, UnibusError
+from unibus.errors import NotAUser, UnibusError, reason_of
 
 _COMMANDS = {
     "ask": ("unibus.cli.ask", "ask one member of a room"),
-    "blob": ("unibus.cli.blob", "files in a room, encrypted"),
     "audit": ("unibus.cli.audit", "who did what, and what was refused"),
     "backup": ("unibus.cli.backup", "the whole bus in one file, made while it runs"),
+    "blob": ("unibus.cli.blob", "files in a room, encrypted"),
     "cluster": ("unibus.cli.cluster", "make, deploy and roll a cluster of nodes"),
     "demo": ("unibus.cli.demo", "the story of a bus, told against a throw-away daemon"),
     "health": ("unibus.cli.health", "how a node is, and how secure it really runs"),
@@ -28,8 +29,8 @@ _COMMANDS = {
     "init": ("unibus.cli.init", "become the first admin of a new bus"),
     "join": ("unibus.cli.join", "come onto a bus by an invite"),
     "migrate-to-kv": ("unibus.cli.migrate", "move a bus from one node into a cluster"),
-    "posture": ("unibus.cli.posture", "all nodes of a bus, how they really run and where they differ"),
     "nats-config": ("unibus.cli.nats_config", "what an external nats-server needs in its configuration"),
+    "posture": ("unibus.cli.posture", "all nodes of a bus, how they really run and where they differ"),
     "restore": ("unibus.cli.restore", "put a bus back from a backup"),
     "room": ("unibus.cli.room", "rooms and who is in them"),
     "send": ("unibus.cli.send", "send messages into a room"),
@@ -99,7 +100,10 @@ def group(
 
 
 def main() -> None:
-    """The console script."""
+    """Parse and run one command; this does not return."""
+    # Names and messages may hold what a terminal cannot show: it then shows which characters they are.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         # What a command asks for with `context.exit` comes back from here; commands themselves give nothing back.
         sys.exit(group.main(prog_name="unibus", standalone_mode=False))
@@ -107,7 +111,7 @@ def main() -> None:
         note(error.format_message())
         sys.exit(2)
     except click.ClickException as error:
-        note(f"unibus: {error.format_message()}")
+        note(f"unibus: {_usage(error)}")
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
@@ -128,9 +132,16 @@ def main() -> None:
         sys.exit(70)  # sysexits' EX_SOFTWARE
 
 
+def _usage(error: click.ClickException) -> str:
+    """In the form of all other errors, and where the right usage stands."""
+    text = error.format_message().removesuffix(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return text[:1].lower() + text[1:] + (f": see {context.command_path} --help" if context else "")
+
+
 def _reason(error: OSError) -> str:
     what = f"{error.filename}: " if error.filename else ""
-    return f"{what}{(error.strerror or str(error)).lower()}"
+    return f"{what}{reason_of(error)}"
 
 
 def _message(error: UnibusError) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from unibus.cli.output import say
+from unibus.cli.context import Shared, pass_shared
 
 
 @click.command("nats-config", short_help="what an external nats-server needs in its configuration")
@@ -18,7 +18,8 @@ from unibus.cli.output import say
     show_default=True,
     help="the daemon's data directory, which keeps the secret halves of the keys",
 )
-def command(data_dir: Path) -> None:
+@pass_shared
+def command(shared: Shared, data_dir: Path) -> None:
     """Print the configuration for a nats-server that the daemon does not run itself, for --nats-url.
 
     Run it on the daemon's host, as the daemon's user. What is printed holds public keys only; the secret halves are
@@ -30,4 +31,5 @@ def command(data_dir: Path) -> None:
     from unibus.daemon.data_dir import make_private
 
     make_private(data_dir)
-    say(render(bus_keys(data_dir, os.urandom), BusOptions(data_dir).max_payload).rstrip("\n"))
+    text = render(bus_keys(data_dir, os.urandom), BusOptions(data_dir).max_payload)
+    shared.tell({"config": text}, text.rstrip("\n"))

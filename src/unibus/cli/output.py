@@ -16,8 +16,17 @@ _ESCAPED = re.compile(r"[^\x20-\x7e]")
 def columns(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Rows under a head, in aligned columns two blanks apart."""
     table = [tuple(head), *(tuple(printable(cell) for cell in row) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    widths = [max(map(_width, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
+
+
+def _width(text: str) -> int:
+    """How many places of a terminal `text` takes: two for a character of East Asia, none for an accent of its own."""
+    wide = sum(unicodedata.east_asian_width(c) in {"F", "W"} for c in text)
+    return len(text) + wide - sum(unicodedata.category(c) in {"Me", "Mn"} for c in text)
 
 
 def printable(text: str) -> str:

@@ -26,11 +26,12 @@ def _facts(room: "Room") -> dict[str, object]:
         "history": state.history,
         "epoch": state.epoch.number,
         "records": state.head.sequence,
+        "state": "archived" if state.archived else "open",
         "members": room.members,
     }
 
 
-@command.command("create")
+@command.command("create", short_help="make a room, as its owner")
 @click.argument("name")
 @click.option(
     "--history",
@@ -51,7 +52,7 @@ def create(shared: Shared, name: str, history: "History") -> None:
     shared.tell(made, f"made room {name}", f"  id  {made['room']}")
 
 
-@command.command("list")
+@command.command("list", short_help="the rooms that you are in")
 @pass_shared
 def list_rooms(shared: Shared) -> None:
     """The rooms that you are in."""
@@ -65,12 +66,15 @@ def list_rooms(shared: Shared) -> None:
         for room in rooms:
             emit(room)
         return
-    rows = ([str(r["name"]), str(len(r["members"])), str(r["history"]), str(r["room"])] for r in rooms)  # type: ignore[arg-type]  # members is sized
-    for line in columns(["name", "members", "history", "id"], rows):
+    rows = (
+        [str(r["name"]), str(len(r["members"])), str(r["history"]), str(r["state"]), str(r["room"])]  # type: ignore[arg-type]  # members is sized
+        for r in rooms
+    )
+    for line in columns(["name", "members", "history", "state", "id"], rows):
         say(line)
 
 
-@command.command("show")
+@command.command("show", short_help="who is in a room")
 @click.argument("room")
 @pass_shared
 def show(shared: Shared, room: str) -> None:
@@ -85,14 +89,14 @@ def show(shared: Shared, room: str) -> None:
     if shared.json:
         emit(facts)
         return
-    for key in ("name", "room", "history", "epoch", "records"):
+    for key in ("name", "room", "state", "history", "epoch", "records"):
         say(f"{key:8} {printable(str(facts[key]))}")
     say("")
     for line in columns(["member", "role"], sorted(members.items())):
         say(line)
 
 
-@command.command("add")
+@command.command("add", short_help="add a user")
 @click.argument("room")
 @click.argument("handle")
 @click.option("--role", type=click.Choice(["member", "reader", "owner"]), default="member", show_default=True)
@@ -108,7 +112,7 @@ def add(shared: Shared, room: str, handle: str, role: "RoomRole") -> None:
     shared.tell({"room": room, "added": handle, "role": role}, f"{handle} is in {room}, as {role}")
 
 
-@command.command("remove")
+@command.command("remove", short_help="remove a member, now")
 @click.argument("room")
 @click.argument("handle")
 @pass_shared

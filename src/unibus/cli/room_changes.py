@@ -24,7 +24,7 @@ def _change(shared: Shared, room: str, change: "Callable[[Room], Awaitable[None]
     shared.tell({"room": room, "done": text}, text)
 
 
-@click.command("leave")
+@click.command("leave", short_help="leave a room")
 @click.argument("room")
 @click.option("--successor", metavar="HANDLE", help="who becomes owner, if you are the last one")
 @pass_shared
@@ -33,7 +33,7 @@ def leave(shared: Shared, room: str, successor: str | None) -> None:
     _change(shared, room, lambda found: found.leave(successor), f"you are out of {room}")
 
 
-@click.command("role")
+@click.command("role", short_help="change a member's role")
 @click.argument("room")
 @click.argument("handle")
 @click.argument("role", type=click.Choice(["owner", "member", "reader"]))
@@ -43,7 +43,7 @@ def role(shared: Shared, room: str, handle: str, role: "RoomRole") -> None:
     _change(shared, room, lambda found: found.set_role(handle, role), f"{handle} is now {role} in {room}")
 
 
-@click.command("rename")
+@click.command("rename", short_help="give a room another name")
 @click.argument("room")
 @click.argument("name")
 @pass_shared
@@ -52,7 +52,7 @@ def rename(shared: Shared, room: str, name: str) -> None:
     _change(shared, room, lambda found: found.rename(name), f"{room} is now called {name}")
 
 
-@click.command("rotate")
+@click.command("rotate", short_help="begin a new key")
 @click.argument("room")
 @pass_shared
 def rotate(shared: Shared, room: str) -> None:
@@ -60,7 +60,7 @@ def rotate(shared: Shared, room: str) -> None:
     _change(shared, room, lambda found: found.rotate(), f"{room} has a new key")
 
 
-@click.command("retain")
+@click.command("retain", short_help="say what the bus keeps")
 @click.argument("room")
 @click.option("--age", metavar="DURATION", help="drop messages older than this: 12h, 30d …")
 @click.option("--size", metavar="SIZE", help="drop the oldest messages above this: 500m, 2g …")
@@ -73,7 +73,7 @@ def retain(shared: Shared, room: str, age: str | None, size: str | None) -> None
     _change(shared, room, lambda found: found.retain(seconds=seconds, size=most), text)
 
 
-@click.command("archive")
+@click.command("archive", short_help="close a room for good")
 @click.argument("room")
 @pass_shared
 def archive(shared: Shared, room: str) -> None:
@@ -81,7 +81,7 @@ def archive(shared: Shared, room: str) -> None:
     _change(shared, room, lambda found: found.archive(), f"{room} is archived")
 
 
-@click.command("purge")
+@click.command("purge", short_help="free what a room of nobody holds")
 @click.argument("room", metavar="ROOM-ID")
 @pass_shared
 def purge(shared: Shared, room: str) -> None:

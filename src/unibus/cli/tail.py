@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from unibus.cli.context import Shared, pass_shared, run
+from unibus.cli.context import Shared, pass_shared, run, while_read
 from unibus.cli.output import emit, note, printable, say
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def command(shared: Shared, room: str, since: str, count: int | None, signals: b
                     if seen == count:
                         return
 
-    run(work())
+    run(while_read(work))
 
 
 def show(message: "Message | Signal", *, as_json: bool) -> None:

@@ -29,7 +29,7 @@ def _card_text(card: str) -> str:
     return text.strip()
 
 
-@command.command("add")
+@command.command("add", short_help="let an identity onto the bus")
 @click.argument("handle")
 @click.argument("card")
 @click.option("--role", type=click.Choice(["member", "admin"]), default="member", show_default=True)
@@ -55,7 +55,7 @@ def add(shared: Shared, handle: str, card: str, role: str) -> None:
     )
 
 
-@command.command("list")
+@command.command("list", short_help="all users")
 @pass_shared
 def list_users(shared: Shared) -> None:
     """All users, by handle."""
@@ -73,7 +73,7 @@ def list_users(shared: Shared) -> None:
             say(line)
 
 
-@command.command("revoke")
+@command.command("revoke", short_help="take a user off the bus, now")
 @click.argument("handle")
 @pass_shared
 def revoke(shared: Shared, handle: str) -> None:
@@ -90,7 +90,7 @@ def revoke(shared: Shared, handle: str) -> None:
     )
 
 
-@command.command("show")
+@command.command("show", short_help="one user")
 @click.argument("handle")
 @pass_shared
 def show(shared: Shared, handle: str) -> None:
@@ -109,7 +109,7 @@ def show(shared: Shared, handle: str) -> None:
             say(f"{key:6}  {value}")
 
 
-@command.command("role")
+@command.command("role", short_help="make a user an admin or a member")
 @click.argument("handle")
 @click.argument("role", type=click.Choice(["admin", "member"]))
 @pass_shared
@@ -124,7 +124,7 @@ def role(shared: Shared, handle: str, role: str) -> None:
     shared.tell({"handle": handle, "role": role}, f"{handle} is now {role}")
 
 
-@command.command("rename")
+@command.command("rename", short_help="change a handle")
 @click.argument("handle")
 @click.argument("new")
 @pass_shared

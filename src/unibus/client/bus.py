@@ -33,6 +33,7 @@ from unibus.crypto.nkeys import SigningKey
 from unibus.errors import (
     HeadConflict,
     InvalidInput,
+    InviteUnknown,
     NotAUser,
     NotFound,
     TlsDowngraded,
@@ -167,6 +168,8 @@ class Bus:
         """Take back an invite, named by its public key, that nobody has used yet. Raises the Invite errors."""
 
         async def build() -> Change:
+            if invite not in self.directory.invites:
+                raise InviteUnknown(f"there is no invite {invite!r}: see unibus user invites")
             return self.signer().withdraw_invite(self.directory, invite)
 
         await self.append(build)

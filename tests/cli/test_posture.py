@@ -30,7 +30,7 @@ def test_what_is_neither_url_nor_nodes_env_is_refused_in_one_line(stranger: Pers
     (tmp_path / "nodes.env").write_text("NODE=a <A_PUBLIC> 10.0.0.1 root /opt/unibus\n")
     for given, said in (
         ("nowhere", "nowhere is no URL and cannot be read as a nodes.env: no such file or directory"),
-        (str(tmp_path / "nodes.env"), "put the real values in place of <A_PUBLIC>"),
+        (str(tmp_path / "nodes.env"), f"{tmp_path / 'nodes.env'}: put the real values in place of <A_PUBLIC>"),
     ):
         ran = stranger.run("posture", given)
         assert (ran.status, ran.out) == (1, "")

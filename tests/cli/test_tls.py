@@ -43,6 +43,7 @@ def test_what_is_missing_is_named_in_one_line(guarded: Town, authority: Authorit
     person = Person(tmp_path / "eve", guarded.url.replace("http://", "https://"))
     for given, said in (
         ((), "; name its authority with --ca"),
+        (("--url", person.environment["UNIBUS_URL"].replace("https", "http")), "if it has tls, its address begins"),
         (("--ca", str(authority.ca)), "if it wants a certificate of yours, name it with --client-cert"),
         (("--ca", str(tmp_path / "none")), "cannot use the authorities in"),
         (("--ca", str(authority.ca), "--client-cert", str(authority.ca)), "cannot use the certificate and key in"),

@@ -71,4 +71,6 @@ def _in_file(path: Path) -> list[str]:
         raise InvalidInput(f"{path} is no URL and cannot be read as a nodes.env: {reason}") from error
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path} is no URL and no nodes.env") from error
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: {error.message}") from error
     return [f"https://{bracketed(node.public)}:{cluster.http_port}" for node in cluster.nodes]

@@ -55,6 +55,10 @@ def unreachable(url: URL, error: aiohttp.ClientError | OSError) -> Unreachable |
             f"{str(url).rstrip('/')} ended the connection: if it wants a certificate of yours, name it with"
             " --client-cert"
         )
+    if cut_off:
+        return Unreachable(
+            f"{str(url).rstrip('/')} ended the connection: if it has tls, its address begins with https://"
+        )
     if isinstance(cause, ssl.SSLError):
         return Unreachable(
             f"{str(url).rstrip('/')} does not speak tls: if it has none, its address begins with http://"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from unibus.errors import CertificateRefused, InvalidInput, KeyCustody, reason_of
 
+_ANOTHER_NAME = {62, 64}  # OpenSSL's: of a host, of an address
+
 
 def make_context(ca: Path | None = None, certificate: Path | None = None) -> ssl.SSLContext:
     """Trust in the authorities in the file `ca` and no other, or in the system's; TLS 1.2 and newer.
@@ -40,6 +42,8 @@ def chosen_context(tls: ssl.SSLContext | None, ca: Path | None) -> ssl.SSLContex
 def refused(where: object, error: ssl.SSLCertVerificationError) -> CertificateRefused:
     """Why the certificate shown at `where` was not taken, in words for a person."""
     reason = error.verify_message.lower().rstrip(".")
+    if error.verify_code in _ANOTHER_NAME:
+        return CertificateRefused(f"the certificate of {where} is not trusted: {reason}; dial a name that it has")
     return CertificateRefused(f"the certificate of {where} is not trusted: {reason}; name its authority with --ca")
 
 

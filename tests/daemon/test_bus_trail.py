@@ -16,7 +16,7 @@ from tests.support.processes import no_nats_server
 from unibus.bus.pace import MESSAGES_AT_ONCE
 from unibus.daemon.node import Node
 from unibus.model.wire import AuditEntry
-from unibus.services.refusals import ACTOR_A_MINUTE
+from unibus.services.refusals import ACTOR_AT_ONCE
 
 TOKEN = "t" * 22
 ROOM = "a" * 26
@@ -49,7 +49,7 @@ async def turned_away(node: Node, member: Member) -> None:
 async def test_a_delivery_of_a_foreign_room_is_noted_with_user_and_room(node: Node) -> None:
     eve = Connection(Member(identity("eve").signing))
     await eve.open(node.bus.client_port, None)
-    for _ in range(ACTOR_A_MINUTE + 5):
+    for _ in range(ACTOR_AT_ONCE + 5):
         assert "error" in await eve.ask({"room": ROOM, "token": TOKEN, "after": 0})
     assert "error" in await eve.ask(b"no request")
     await eve.client.close()
@@ -57,7 +57,7 @@ async def test_a_delivery_of_a_foreign_room_is_noted_with_user_and_room(node: No
     assert {(entry.actor, entry.target, entry.facts["code"]) for entry in noted} == {
         (identity("eve").user, ROOM, "not-found")
     }
-    assert len(noted) == ACTOR_A_MINUTE
+    assert len(noted) == ACTOR_AT_ONCE
     await node.audit.done("x", actor=identity("eve").user)
     assert (await node.audit.read(0, 1000))[-1].left_out == 6
 

@@ -1,8 +1,11 @@
 """The audit trail's bounds: nobody fills it by being refused, and nobody hides what somebody else was refused."""
 
 import asyncio
+from itertools import accumulate
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.builders import user
 from tests.services.running import Node
@@ -11,10 +14,11 @@ from unibus.errors import Forbidden, NotAUser, SignatureMissing, StorageUnavaila
 from unibus.model.wire import AuditEntry
 from unibus.services.audit import NOBODY, Audit
 from unibus.services.refusals import (
-    ACTOR_A_MINUTE,
+    ACTOR_AT_ONCE,
     REMEMBERED,
-    STRANGERS_A_MINUTE,
-    USERS_A_MINUTE,
+    STRANGERS_AT_ONCE,
+    USERS_AT_ONCE,
+    WITHIN,
     Allowance,
     Refusals,
 )
@@ -38,18 +42,31 @@ class Trail:
         return await self.audit.read(0, 2000)
 
 
-def test_an_allowance_is_for_one_minute() -> None:
+def test_an_allowance_comes_back_within_an_hour() -> None:
     allowance = Allowance(2)
-    assert [allowance.take(at) for at in (100.0, 101.0, 102.0, 159.9)] == [True, True, False, False]
-    assert allowance.take(160.0)
+    assert [allowance.take(at) for at in (100.0, 101.0, 102.0, 1899.0)] == [True, True, False, False]
+    assert [allowance.take(at) for at in (1901.0, 1902.0, 9000.0, 9000.0, 9000.0)] == [True, False, True, True, False]
+
+
+def test_a_clock_that_goes_back_gives_nothing_and_takes_nothing() -> None:
+    allowance = Allowance(2)
+    assert [allowance.take(at) for at in (9000.0, 100.0, 100.0, 1901.0)] == [True, True, False, True]
+
+
+@given(st.lists(st.floats(0.0, 1000.0), max_size=2000))
+def test_however_often_somebody_is_refused_a_day_has_its_bound(pauses: list[float]) -> None:
+    allowance = Allowance(STRANGERS_AT_ONCE)
+    times = list(accumulate(pauses, initial=0.0))
+    noted = sum(allowance.take(at) for at in times)
+    assert noted <= STRANGERS_AT_ONCE * (1 + times[-1] / WITHIN) + 1e-6
 
 
 async def test_strangers_do_not_use_up_what_is_noted_of_users(node: Node) -> None:
     trail = Trail(node)
-    trail.refuse(NOBODY, STRANGERS_A_MINUTE + 600)
+    trail.refuse(NOBODY, STRANGERS_AT_ONCE + 600)
     trail.refuse(user("bob"))
     entries = await trail.entries()
-    assert [entry.actor for entry in entries] == [NOBODY] * STRANGERS_A_MINUTE + [user("bob")]
+    assert [entry.actor for entry in entries] == [NOBODY] * STRANGERS_AT_ONCE + [user("bob")]
     assert entries[-1].left_out == 0
     trail.now += 60
     trail.refuse(NOBODY)
@@ -58,38 +75,38 @@ async def test_strangers_do_not_use_up_what_is_noted_of_users(node: Node) -> Non
 
 async def test_one_member_hides_no_refusal_of_another(node: Node) -> None:
     trail = Trail(node)
-    trail.refuse(user("eve"), 2 * USERS_A_MINUTE)
-    trail.refuse(user("bob"), ACTOR_A_MINUTE)
+    trail.refuse(user("eve"), 2 * USERS_AT_ONCE)
+    trail.refuse(user("bob"), ACTOR_AT_ONCE)
     entries = await trail.entries()
-    assert [entry.actor for entry in entries] == [user("eve")] * ACTOR_A_MINUTE + [user("bob")] * ACTOR_A_MINUTE
+    assert [entry.actor for entry in entries] == [user("eve")] * ACTOR_AT_ONCE + [user("bob")] * ACTOR_AT_ONCE
     assert {entry.left_out for entry in entries} == {0}
     await trail.audit.done("room.rename", actor=user("bob"))
     await trail.audit.done("room.rename", actor=user("eve"))
     bob, eve = (await trail.entries())[-2:]
     assert (bob.actor, bob.left_out) == (user("bob"), 0)
-    assert (eve.actor, eve.left_out) == (user("eve"), 2 * USERS_A_MINUTE - ACTOR_A_MINUTE)
+    assert (eve.actor, eve.left_out) == (user("eve"), 2 * USERS_AT_ONCE - ACTOR_AT_ONCE)
 
 
 async def test_identities_that_anybody_can_make_count_as_one(node: Node) -> None:
     trail = Trail(node)
-    made_up = [user(f"made up {number}") for number in range(USERS_A_MINUTE)]
+    made_up = [user(f"made up {number}") for number in range(USERS_AT_ONCE)]
     for actor in made_up:
         trail.refuse(actor, stranger=True)
     trail.refuse(user("bob"))
     entries = await trail.entries()
-    assert [entry.actor for entry in entries] == [*made_up[:STRANGERS_A_MINUTE], user("bob")]
+    assert [entry.actor for entry in entries] == [*made_up[:STRANGERS_AT_ONCE], user("bob")]
 
 
 async def test_what_was_left_out_is_told_of_by_the_next_entry_that_is_written(node: Node) -> None:
     trail = Trail(node)
-    trail.refuse(user("bob"), ACTOR_A_MINUTE + 5)
+    trail.refuse(user("bob"), ACTOR_AT_ONCE + 5)
     await trail.audit.close()
     with pytest.raises(StorageUnavailable), trail.audit.noting("room.rename", actor=user("bob")):
         raise StorageUnavailable("the disk is full")
     with trail.audit.noting("room.rename", actor=user("bob")) as entry:
         await node.store.append(entry)
     entries = await trail.entries()
-    assert [entry.left_out for entry in entries] == [0] * ACTOR_A_MINUTE + [5]
+    assert [entry.left_out for entry in entries] == [0] * ACTOR_AT_ONCE + [5]
 
 
 async def test_who_waits_hears_of_the_next_entry_also_of_one_written_with_a_record(node: Node) -> None:
@@ -114,14 +131,14 @@ async def test_a_trail_of_an_earlier_version_reads_as_ever(node: Node) -> None:
 def test_all_users_together_cannot_fill_the_disk() -> None:
     refusals = Refusals()
     crowd = [f"U{number}" for number in range(50)]
-    noted = [refusals.take(actor, 1000.0) for _ in range(ACTOR_A_MINUTE) for actor in crowd]
-    assert sum(noted) == USERS_A_MINUTE
-    assert sum(refusals.left_out(actor) for actor in crowd) == len(noted) - USERS_A_MINUTE
+    noted = [refusals.take(actor, 1000.0) for _ in range(ACTOR_AT_ONCE) for actor in crowd]
+    assert sum(noted) == USERS_AT_ONCE
+    assert sum(refusals.left_out(actor) for actor in crowd) == len(noted) - USERS_AT_ONCE
 
 
 def test_the_memory_of_actors_is_bounded_and_loses_no_number() -> None:
     refusals = Refusals()
-    for _ in range(ACTOR_A_MINUTE + 7):
+    for _ in range(ACTOR_AT_ONCE + 7):
         refusals.take("first", 1000.0)
     for number in range(2 * REMEMBERED):
         refusals.take(f"U{number}", 1000.0)

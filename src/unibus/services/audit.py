@@ -77,7 +77,7 @@ class Audit:
         stranger: bool = False,
         **facts: str | int | None,
     ) -> None:
-        """Note a refusal, once, without waiting for it; beyond so many a minute only their number.
+        """Note a refusal, once, without waiting for it; beyond so many only their number.
 
         `stranger` says that the actor has proven a key, but is no user.
         """

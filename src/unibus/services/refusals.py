@@ -7,29 +7,31 @@ number of actors in memory.
 
 from collections import OrderedDict
 
-ACTOR_A_MINUTE = 60
-USERS_A_MINUTE = 600
-STRANGERS_A_MINUTE = 120
+ACTOR_AT_ONCE, USERS_AT_ONCE, STRANGERS_AT_ONCE = 60, 600, 120
+WITHIN = 3600.0
+"""Seconds in which all of that comes back: on disk 1 MB a day of strangers and 5 of users, however often they ask."""
 REMEMBERED = 4096  # actors; whoever was refused longest ago is forgotten first
 
 
 class Allowance:
-    """So many in any one minute. `now` is any clock in seconds."""
+    """So many at once, which come back in `WITHIN` seconds. `now` is any clock in seconds, and may go back."""
 
-    __slots__ = ("_a_minute", "_began", "_used", "left_out")
+    __slots__ = ("_at", "_left", "_most", "left_out")
 
-    def __init__(self, a_minute: int) -> None:
-        self._a_minute = a_minute
-        self._began = 0.0
-        self._used = 0
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._left = float(most)
+        self._at = 0.0
         self.left_out = 0
 
     def take(self, now: float) -> bool:
         """Whether one more may be had at `now`."""
-        if now - self._began >= 60:
-            self._began, self._used = now, 0
-        self._used += 1
-        return self._used <= self._a_minute
+        self._left = min(self._most, self._left + max(0.0, now - self._at) * self._most / WITHIN)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 class Refusals:
@@ -37,8 +39,8 @@ class Refusals:
 
     def __init__(self) -> None:
         self._each: OrderedDict[str, Allowance] = OrderedDict()
-        self._users = Allowance(USERS_A_MINUTE)
-        self._strangers = Allowance(STRANGERS_A_MINUTE)
+        self._users = Allowance(USERS_AT_ONCE)
+        self._strangers = Allowance(STRANGERS_AT_ONCE)
 
     def __len__(self) -> int:
         return len(self._each)
@@ -68,7 +70,7 @@ class Refusals:
     def _of(self, actor: str | None) -> Allowance:
         if actor is None:
             return self._strangers
-        allowance = self._each.setdefault(actor, Allowance(ACTOR_A_MINUTE))
+        allowance = self._each.setdefault(actor, Allowance(ACTOR_AT_ONCE))
         self._each.move_to_end(actor)
         if len(self._each) > REMEMBERED:
             _, forgotten = self._each.popitem(last=False)

@@ -17,7 +17,7 @@ from structlog.testing import LogCapture
 from unibus.http.limits import Limits
 from unibus.http.nonces import ServerNonces
 from unibus.http.problems import Watcher, problem_middleware
-from unibus.http.site import Site, telling
+from unibus.http.site import Site, Telling
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -96,12 +96,14 @@ async def serving(
     numbers = count(1)
     problems = problem_middleware(log, incident or (lambda: f"n{next(numbers)}"), *watchers)
     app = web.Application(middlewares=[problems])
-    app.on_response_prepare.append(telling(nonces or ServerNonces(os.urandom, time.monotonic)))
+    telling = Telling(nonces or ServerNonces(os.urandom, time.monotonic))
+    app.on_response_prepare.append(telling.prepare)
     app.add_routes(routes)
     runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()
     try:
-        await Site(runner, "127.0.0.1", 0, log=log, limits=limits or Limits(), draining=draining).start()
+        site = Site(runner, "127.0.0.1", 0, telling=telling, log=log, limits=limits or Limits(), draining=draining)
+        await site.start()
         yield Server(runner.addresses[0][1], capture.entries)  # type: ignore[arg-type]  # dicts, by another name
     finally:
         await runner.cleanup()

@@ -35,7 +35,7 @@ from unibus.http.operations import Operation
 from unibus.http.problems import problem_middleware
 from unibus.http.purging import PurgeApi
 from unibus.http.routing import route
-from unibus.http.site import Site, telling
+from unibus.http.site import Site, Telling
 from unibus.services.abandoned import Abandoned
 from unibus.services.audit import Audit
 from unibus.services.backups import Backups
@@ -89,7 +89,8 @@ async def serve(parts: Parts, stack: AsyncExitStack) -> int:
     nonces = ServerNonces(secrets.token_bytes, time.monotonic)
     watchers = parts.metrics, Auditor(parts.audit), limiter
     app = web.Application(middlewares=[problem_middleware(parts.log, lambda: secrets.token_hex(8), *watchers)])
-    app.on_response_prepare.append(telling(nonces))
+    telling = Telling(nonces)
+    app.on_response_prepare.append(telling.prepare)
     operations = described(_operations(parts, limiter, nonces), __version__)
     deadlines = Deadlines(limits.request_seconds)
     app.add_routes(route(operation, deadlines) for operation in operations)
@@ -99,7 +100,14 @@ async def serve(parts: Parts, stack: AsyncExitStack) -> int:
     host, port = parts.options.http_host, parts.options.http_port
     try:
         context = parts.certificates.http if parts.certificates else None
-        site = Site(runner, host, port, log=parts.log, limits=limits, tls=context, draining=parts.draining)
+        site = Site(
+            *(runner, host, port),
+            telling=telling,
+            log=parts.log,
+            limits=limits,
+            tls=context,
+            draining=parts.draining,
+        )
         parts.metrics.watch("http_connections", "open HTTP connections", lambda: site.connections)
         await site.start()
     except OSError as error:

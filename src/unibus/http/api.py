@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
-from aiohttp import hdrs, web
-from multidict import CIMultiDict
+from aiohttp import web
 from pydantic import ValidationError
 from yarl import URL
 
@@ -35,6 +34,7 @@ from unibus.http.body import read_body
 from unibus.http.limits import Limits
 from unibus.http.operations import Answer, Asker, Operation
 from unibus.http.parameters import AFTER, AFTER_ROOM, LIMIT, MAX_SEQUENCE, ROOM
+from unibus.http.whole import Whole
 from unibus.model.bodies import Strict
 from unibus.model.names import check_room_id
 from unibus.model.wire import (
@@ -57,9 +57,6 @@ from unibus.services.reading import LogPage, Reading
 _APPENDING = (MalformedRecord, NameInvalid, WrongBus, Forbidden, NotAUser, HeadConflict, RuleBroken, StorageUnavailable)
 _INVITE = (InviteUsed, InviteExpired, InviteWithdrawn)
 
-_HEADERS = CIMultiDict({hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: "no-store"})
-"""Of every JSON answer, which copies them: that is cheaper than to put them in one by one."""
-
 Model = TypeVar("Model", bound=Strict)
 
 
@@ -76,11 +73,7 @@ def read_model(model: type[Model], body: bytes) -> Model:
 
 def answer(model: Strict, status: int = 200) -> web.Response:
     """`model` as a JSON answer that no cache keeps."""
-    return _json(model.model_dump_json().encode(), status)
-
-
-def _json(body: bytes, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=body, headers=_HEADERS)
+    return Whole(model.model_dump_json().encode(), status)
 
 
 def number(query: Mapping[str, str], name: str, default: int | None, top: int) -> int:
@@ -113,7 +106,7 @@ def _head(head: Head) -> HeadView:
 def _records(page: LogPage) -> web.Response:
     # The JSON of a RecordsPage, by hand: a record is letters of base64url and dots, and there may be megabytes of it.
     records = b'"%b"' % b'","'.join(page.records) if page.records else b""
-    return _json(b'{"records":[%b],"head":%b}' % (records, _head_json(page.head)))
+    return Whole(b'{"records":[%b],"head":%b}' % (records, _head_json(page.head)))
 
 
 @lru_cache(maxsize=1024)

@@ -13,8 +13,10 @@ from typing import Protocol
 import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
+from multidict import CIMultiDict
 
 from unibus.errors import NotFound, TooLarge, UnibusError
+from unibus.http.whole import Whole
 from unibus.model.problem import CONTENT_TYPE, plain_problem, to_problem
 
 
@@ -103,8 +105,5 @@ def problem_middleware(
 
 
 def _answer(status: int, members: Mapping[str, object], headers: Mapping[str, str]) -> web.Response:
-    return web.Response(
-        status=status,
-        body=json.dumps(members).encode(),
-        headers={hdrs.CONTENT_TYPE: CONTENT_TYPE, hdrs.CACHE_CONTROL: "no-store", **headers},
-    )
+    own = {hdrs.CONTENT_TYPE: CONTENT_TYPE, hdrs.CACHE_CONTROL: "no-store", **headers}
+    return Whole(json.dumps(members).encode(), status, CIMultiDict(own))

@@ -8,17 +8,19 @@ anything about a request that a handler gets to see.
 import asyncio
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
+from multidict import CIMultiDict
 
 from unibus.errors import HeadersTooLarge, TargetTooLong
 from unibus.http.limits import Limits
 from unibus.http.nonces import HEADER, ServerNonces
 from unibus.http.problems import plain_response, problem_response, refusal
+from unibus.http.whole import Whole
 from unibus.model.rates import address_key
 
 HANDSHAKE_SECONDS = 5.0
@@ -26,14 +28,20 @@ SERVER = "unibus"
 """What answers name as their server: no version, of this or of anything below, that would tell which holes to try."""
 
 
-def telling(nonces: ServerNonces) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """For an application's `on_response_prepare`: what every answer says of the node, and that is not its versions."""
+class Telling:
+    """What every answer says of the node, and that is not its versions. Give `prepare` to `on_response_prepare`."""
 
-    async def tell(_request: web.Request, response: web.StreamResponse) -> None:
-        response.headers[hdrs.SERVER] = SERVER  # aiohttp would name itself and Python
-        response.headers[HEADER] = nonces.newest()
+    def __init__(self, nonces: ServerNonces) -> None:
+        self._nonces = nonces
 
-    return tell
+    def tell(self, headers: CIMultiDict[str]) -> None:
+        """Say it in an answer's `headers`."""
+        headers[hdrs.SERVER] = SERVER  # aiohttp would name itself and Python
+        headers[HEADER] = self._nonces.newest()
+
+    async def prepare(self, _request: web.Request, response: web.StreamResponse) -> None:
+        """Say it in an answer that is about to go out."""
+        self.tell(response.headers)
 
 
 class Closable(Protocol):
@@ -111,7 +119,7 @@ class Connection(web.RequestHandler):
     it ends with its next answer: whoever asked goes to another node by then.
     """
 
-    __slots__ = ("_crowd", "_draining", "_limits", "_log", "crowded")
+    __slots__ = ("_crowd", "_draining", "_limits", "_log", "_telling", "crowded")
 
     def __init__(
         self,
@@ -120,6 +128,7 @@ class Connection(web.RequestHandler):
         limits: Limits,
         crowd: Crowd,
         draining: Callable[[], bool],
+        telling: Telling,
     ) -> None:
         super().__init__(
             server,
@@ -136,6 +145,7 @@ class Connection(web.RequestHandler):
         self._limits = limits
         self._crowd = crowd
         self._draining = draining
+        self._telling = telling
         self.crowded = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -196,9 +206,20 @@ class Connection(web.RequestHandler):
             resp = refusal(resp)
         if self.crowded or self._draining():
             resp.force_close()
-        sent = await super().finish_response(request, resp, start_time)
+        sent = await self._send_at_once(request, resp) or await super().finish_response(request, resp, start_time)
         self._crowd.rests(self)
         return sent
+
+    async def _send_at_once(
+        self, request: web.BaseRequest, resp: web.StreamResponse
+    ) -> tuple[web.StreamResponse, bool] | None:
+        # After what asks for an upgrade there may be more requests, which aiohttp reads before it answers.
+        if not isinstance(resp, Whole) or self._upgraded:
+            return None
+        try:
+            return (resp, False) if await resp.send(request, self._telling.tell) else None
+        except ConnectionError:
+            return resp, True
 
 
 class Site(web.BaseSite):
@@ -207,7 +228,7 @@ class Site(web.BaseSite):
     While `draining`, each connection ends with its next answer.
     """
 
-    __slots__ = ("_crowd", "_draining", "_host", "_limits", "_log", "_port", "_tls")
+    __slots__ = ("_crowd", "_draining", "_host", "_limits", "_log", "_port", "_telling", "_tls")
 
     def __init__(
         self,
@@ -215,6 +236,7 @@ class Site(web.BaseSite):
         host: str,
         port: int,
         *,
+        telling: Telling,
         log: structlog.stdlib.BoundLogger,
         limits: Limits,
         tls: ssl.SSLContext | None = None,
@@ -223,6 +245,7 @@ class Site(web.BaseSite):
         super().__init__(runner)
         self._host, self._port, self._log, self._limits = host, port, log, limits
         self._crowd = Crowd(limits.connections)
+        self._telling = telling
         self._tls = tls
         self._draining = draining
 
@@ -242,7 +265,7 @@ class Site(web.BaseSite):
         if server is None:
             raise RuntimeError("the runner must be set up before its site starts")
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(server, self._log, self._limits, self._crowd, self._draining),
+            lambda: Connection(server, self._log, self._limits, self._crowd, self._draining, self._telling),
             self._host,
             self._port,
             ssl=self._tls,

@@ -40,7 +40,7 @@ def test_it_shows_what_the_library_would_have_counted() -> None:
         theirs.labels(route, status).inc()
         ours.inc(route, status)
         times.labels(route).observe(seconds)
-        own_times.observe(seconds, route)
+        own_times.at(route).observe(seconds)
         level.set(seconds - 1)
         own_level.set(seconds - 1)
     text = exposition([ours, own_times, own_level, own_alone]).text.decode()

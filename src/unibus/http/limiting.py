@@ -71,7 +71,7 @@ class Limiter:
 
     def ends(self, request: web.Request, status: int, error: UnibusError | None, seconds: float) -> None:  # noqa: ARG002 - a Watcher's signature
         """See `Watcher.ends`: who proved nothing is counted more than once."""
-        if isinstance(error, _FROM_STRANGERS):
+        if error is not None and isinstance(error, _FROM_STRANGERS):
             address = self._key(request.remote)
             if address is not None:
                 self._addresses.charge(address, self._cost - 1, self._clock())

@@ -42,6 +42,15 @@ def exposition(meters: Iterable[Meter]) -> Exposition:
     return Exposition(generate_latest(registry), CONTENT_TYPE_LATEST)
 
 
+class Count:
+    """How often something happened under one combination of labels' values: `number`."""
+
+    __slots__ = ("number",)
+
+    def __init__(self) -> None:
+        self.number = 0
+
+
 class Counter:
     """How often something happened, apart for each combination of values that its `labels` have."""
 
@@ -49,23 +58,30 @@ class Counter:
         self._name = name
         self._text = text
         self._labels = labels
-        self._counts: dict[tuple[str, ...], int] = {} if labels else {(): 0}
+        self._counts: dict[tuple[str, ...], Count] = {} if labels else {(): Count()}
+
+    def at(self, *values: str) -> Count:
+        """What is counted under the labels' `values`: to be kept, if there is much to count."""
+        found = self._counts.get(values)
+        if found is None:
+            found = self._counts[values] = Count()
+        return found
 
     def inc(self, *values: str) -> None:
         """Count once more, under the labels' `values`."""
-        self._counts[values] = self._counts.get(values, 0) + 1
+        self.at(*values).number += 1
 
     def count(self, *values: str) -> int:
         """How often that was."""
-        return self._counts.get(values, 0)
+        return self._counts[values].number if values in self._counts else 0
 
     def family(self) -> "Metric":
         """See `Meter.family`."""
         from prometheus_client.metrics_core import CounterMetricFamily
 
         family = CounterMetricFamily(self._name, self._text, labels=self._labels)
-        for values, number in self._counts.items():
-            family.add_metric(values, number)
+        for values, count in self._counts.items():
+            family.add_metric(values, count.number)
         return family
 
 
@@ -89,6 +105,22 @@ class Gauge:
         return GaugeMetricFamily(self._name, self._text, value=self._value if self._read is None else self._read())
 
 
+class Times:
+    """How often something took how many seconds under one value of a label: one number for each of `bounds` and one."""
+
+    __slots__ = ("_bounds", "numbers", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.numbers = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """It took so long once more."""
+        self.numbers[bisect_left(self._bounds, seconds)] += 1
+        self.sum += seconds
+
+
 class Histogram:
     """How many seconds something took, apart for each value of `label`. `bounds` rise: each bucket's upper one."""
 
@@ -97,22 +129,21 @@ class Histogram:
         self._text = text
         self._label = label
         self._bounds = [float(bound) for bound in bounds]
-        self._counts: dict[str, list[int]] = {}
-        self._sums: dict[str, float] = {}
+        self._times: dict[str, Times] = {}
 
-    def observe(self, seconds: float, value: str) -> None:
-        """It took so long, under the label's `value`."""
-        if value not in self._counts:
-            self._counts[value], self._sums[value] = [0] * (len(self._bounds) + 1), 0.0
-        self._counts[value][bisect_left(self._bounds, seconds)] += 1
-        self._sums[value] += seconds
+    def at(self, value: str) -> Times:
+        """What is observed under the label's `value`: to be kept, if there is much to observe."""
+        found = self._times.get(value)
+        if found is None:
+            found = self._times[value] = Times(self._bounds)
+        return found
 
     def family(self) -> "Metric":
         """See `Meter.family`."""
         from prometheus_client.metrics_core import HistogramMetricFamily
 
         family = HistogramMetricFamily(self._name, self._text, labels=[self._label])
-        for value, counts in self._counts.items():
-            within = zip([*map(str, self._bounds), "+Inf"], map(float, accumulate(counts)), strict=True)
-            family.add_metric([value], list(within), self._sums[value])
+        for value, times in self._times.items():
+            within = zip([*map(str, self._bounds), "+Inf"], map(float, accumulate(times.numbers)), strict=True)
+            family.add_metric([value], list(within), times.sum)
         return family

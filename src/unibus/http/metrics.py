@@ -6,7 +6,7 @@ from aiohttp import web
 from multidict import istr
 
 from unibus.errors import UnibusError
-from unibus.http.meters import Counter, Gauge, Histogram, Meter, exposition
+from unibus.http.meters import Count, Counter, Gauge, Histogram, Meter, Times, exposition
 from unibus.http.operations import Answer, Asker, Operation
 
 AUTH_STATUSES = {401, 403}
@@ -25,6 +25,8 @@ class Metrics:
             (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 30),
         )
         self._auth = Counter("unibus_http_auth", "outcomes of signed requests", "outcome")
+        self._ends: dict[tuple[web.AbstractResource | None, int], tuple[Count, Times]] = {}
+        self._auth_ok = self._auth.at("ok")
         self.loop_lag = Gauge("unibus_loop_lag_seconds", "how late the event loop last was")
         self._bus_auth = Counter("unibus_bus_auth", "outcomes of connections to the bus", "outcome")
         self.bus_cut_offs = Counter(
@@ -58,11 +60,20 @@ class Metrics:
 
     def ends(self, request: web.Request, status: int, error: UnibusError | None, seconds: float) -> None:
         """See `Watcher.ends`: every request is counted."""
-        route = _route(request)
-        self._requests.inc(route, str(status))
-        self._seconds.observe(seconds, route)
+        # The pattern, not the path: paths hold room ids, and a stranger could make any number of them.
+        resource = request.match_info.route.resource
+        ends = self._ends.get((resource, status))
+        if ends is None:
+            route = resource.canonical if resource is not None else "none"
+            ends = self._ends[resource, status] = self._requests.at(route, str(status)), self._seconds.at(route)
+        count, times = ends
+        count.number += 1
+        times.observe(seconds)
         if _SIGNATURE in request.headers or status == 401:
-            self._auth.inc(error.code if error is not None and status in AUTH_STATUSES else "ok")
+            if error is not None and status in AUTH_STATUSES:
+                self._auth.inc(error.code)
+            else:
+                self._auth_ok.number += 1
 
     def operation(self) -> Operation:
         """What Prometheus asks."""
@@ -75,9 +86,3 @@ class Metrics:
         return Operation(
             "GET", "/metrics", metrics, Asker.ANYBODY, [Answer(200, "the meters", "text/plain")], head=True
         )
-
-
-def _route(request: web.Request) -> str:
-    # The pattern, not the path: paths hold room ids, and a stranger could make any number of them.
-    resource = request.match_info.route.resource
-    return resource.canonical if resource is not None else "none"

@@ -10,7 +10,8 @@ signature does not cover.
 """
 
 import re
-from base64 import b64decode, b64encode
+from base64 import b64encode
+from binascii import a2b_base64
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ _TARGET = re.compile(r"https?://[!-~]+/[!-~]*")
 _METHOD = re.compile(r"[A-Z]{1,20}")
 
 _FORM = (
+    "the signature headers are not of the required form: "
     'sign as `unibus=("@method" "@target-uri");created=…;nonce="…";alg="ed25519";keyid="U…";tag="unibus:<bus>"`, '
     'with "content-digest" third where there is a body'
 )
@@ -121,14 +123,16 @@ def parse(signature_input: str, signature: str, digest: str | None) -> Signed:
     """
     found = _INPUT.fullmatch(signature_input)
     value = _SIGNATURE.fullmatch(signature)
-    if found is None or value is None or None in found.group(3, 4, 6, 7, 8):
-        raise SignatureInvalid(f"the signature headers are not of the required form: {_FORM}")
-    params, covered, created, nonce, server_nonce, _, user, bus = found.groups()
+    if found is None or value is None:
+        raise SignatureInvalid(_FORM)
+    params, covered, created, nonce, server_nonce, alg, user, bus = found.groups()
+    if created is None or nonce is None or alg is None or user is None or bus is None:
+        raise SignatureInvalid(_FORM)
     if (covered is None) != (digest is None):
         raise SignatureInvalid("content-digest must be sent and signed where there is a body, and only there")
     if digest is not None and not _DIGEST.fullmatch(digest):
         raise SignatureInvalid("content-digest must be `sha-256=:…:` and nothing else")
-    return Signed(user, int(created), nonce, bus, digest, params, b64decode(value[1]), server_nonce)
+    return Signed(user, int(created), nonce, bus, digest, params, a2b_base64(value[1]), server_nonce)
 
 
 def check_fresh(created: int, now: float) -> None:

@@ -21,7 +21,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from aiohttp import hdrs, web
-from multidict import istr
+from multidict import MultiMapping, istr
 
 from unibus.crypto import httpsig
 from unibus.errors import (
@@ -171,10 +171,11 @@ class Authenticator:
             await self._claims.catch_up()  # a claim in the store has done so on its way
 
     def _verified(self, request: web.BaseRequest, *, named: bool = False) -> httpsig.Signed:
-        signature_input, signature = _single(request, _INPUT), _single(request, _SIGNATURE)
+        headers = request.headers
+        signature_input, signature = _single(headers, _INPUT), _single(headers, _SIGNATURE)
         if signature_input is None or signature is None:
             raise SignatureMissing("this request must be signed; use the unibus client or see docs/protocol.md")
-        signed = httpsig.parse(signature_input, signature, _single(request, _DIGEST))
+        signed = httpsig.parse(signature_input, signature, _single(headers, _DIGEST))
         if signed.digest is None and request.body_exists and not named:
             raise SignatureInvalid("a request with a body must send and sign its content-digest")
         if signed.bus != self._bus_id():
@@ -218,17 +219,19 @@ async def _checked_blocks(blocks: AsyncGenerator[bytes, None], digest: str) -> A
         raise SignatureInvalid("the body is not the one that was signed")
 
 
-def _single(request: web.BaseRequest, name: istr) -> str | None:
+def _single(headers: MultiMapping[str], name: istr) -> str | None:
     """The header's value, or None where there is none. Raises SignatureInvalid if it is sent twice."""
-    values = request.headers.getall(name, ())
+    values = headers.getall(name, None)
+    if values is None:
+        return None
     if len(values) > 1:
         raise SignatureInvalid(f"the header {name} must be sent once")
-    return values[0] if values else None
+    return values[0]
 
 
 def _target_uri(request: web.BaseRequest) -> str:
     """The address as the sender must have signed it (RFC 9421 section 2.2.2), nothing in it decoded or tidied."""
-    host = _single(request, hdrs.HOST)
-    if host is None or not _HOST.fullmatch(host) or not request.raw_path.startswith("/"):
+    host, path = _single(request.headers, hdrs.HOST), request.raw_path
+    if host is None or not _HOST.fullmatch(host) or not path.startswith("/"):
         raise InvalidInput("a signed request needs one Host header with a plain name, and a target that starts with /")
-    return f"{request.scheme}://{host}{request.raw_path}"
+    return f"{request.scheme}://{host}{path}"

@@ -25,7 +25,8 @@ class Deadlines:
 
         @wraps(work)
         async def within(*args: P.args, **kwargs: P.kwargs) -> T:
-            task, loop = asyncio.current_task(), asyncio.get_running_loop()
+            loop = asyncio.get_running_loop()
+            task = asyncio.current_task(loop)
             if task is None:
                 raise RuntimeError("only a task can be cancelled")
             cancelling = task.cancelling()

@@ -1,7 +1,7 @@
 """Reads of the control plane: pages of logs and the sealed keys of who asks. Writes nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from unibus.crypto.heads import Head
 from unibus.model.directory import Directory, Invite
@@ -13,8 +13,7 @@ from unibus.services.gate import Gate, check_invite_of_restored
 from unibus.store.port import Entry, Store
 
 
-@dataclass(frozen=True, slots=True)
-class LogPage:
+class LogPage(NamedTuple):
     """Some records of a log, as signed, and the log's head when they were read."""
 
     records: Sequence[bytes]

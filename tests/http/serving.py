@@ -14,10 +14,11 @@ import structlog
 from aiohttp import web
 from structlog.testing import LogCapture
 
+from unibus.http.dispatch import dispatching
 from unibus.http.limits import Limits
 from unibus.http.nonces import ServerNonces
-from unibus.http.problems import Watcher, problem_middleware
-from unibus.http.site import Site, Telling
+from unibus.http.problems import Watcher, answering
+from unibus.http.site import Site, telling
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -88,21 +89,18 @@ async def serving(
     nonces: ServerNonces | None = None,
     draining: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[Server]:
-    """Serve `routes` behind the problem middleware, on the same site as the daemon."""
+    """Serve `routes` as the daemon does, on the same site as the daemon."""
     capture = LogCapture()
     log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
         None, processors=[capture], wrapper_class=structlog.stdlib.BoundLogger
     )
     numbers = count(1)
-    problems = problem_middleware(log, incident or (lambda: f"n{next(numbers)}"), *watchers)
-    app = web.Application(middlewares=[problems])
-    telling = Telling(nonces or ServerNonces(os.urandom, time.monotonic))
-    app.on_response_prepare.append(telling.prepare)
-    app.add_routes(routes)
-    runner = web.AppRunner(app, shutdown_timeout=1)
+    problems = answering(log, incident or (lambda: f"n{next(numbers)}"), *watchers)
+    tell = telling(nonces or ServerNonces(os.urandom, time.monotonic))
+    runner = web.ServerRunner(dispatching(routes, problems, tell), shutdown_timeout=1)
     await runner.setup()
     try:
-        site = Site(runner, "127.0.0.1", 0, telling=telling, log=log, limits=limits or Limits(), draining=draining)
+        site = Site(runner, "127.0.0.1", 0, tell=tell, log=log, limits=limits or Limits(), draining=draining)
         await site.start()
         yield Server(runner.addresses[0][1], capture.entries)  # type: ignore[arg-type]  # dicts, by another name
     finally:

@@ -113,12 +113,13 @@ async def streamed(request: web.Request) -> web.StreamResponse:
     ],
     ids=["answer", "stream", "no route", "no method", "expectation", "too long", "no http"],
 )
-async def test_no_answer_tells_versions(request_bytes: bytes, status: int) -> None:
+async def test_every_answer_tells_the_nonce_and_none_the_versions(request_bytes: bytes, status: int) -> None:
     async with serving([web.get("/", hello), web.get("/streamed", streamed)]) as server, asyncio.timeout(10):
         answer = await server.send(request_bytes)
     assert answer is not None
     assert answer.status == status
     assert answer.headers["server"] == "unibus"
+    assert len(answer.headers["unibus-nonce"]) == 22
     assert "aiohttp" not in str(answer.headers).lower()
 
 

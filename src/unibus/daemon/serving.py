@@ -26,16 +26,17 @@ from unibus.http.blobs import BlobApi
 from unibus.http.cluster import ClusterApi
 from unibus.http.deadlines import Deadlines
 from unibus.http.description import described
+from unibus.http.dispatch import dispatching
 from unibus.http.health import health_operations
 from unibus.http.limiting import Limiter
 from unibus.http.metrics import Metrics
 from unibus.http.moving import MovingApi
 from unibus.http.nonces import ServerNonces
 from unibus.http.operations import Operation
-from unibus.http.problems import problem_middleware
+from unibus.http.problems import answering
 from unibus.http.purging import PurgeApi
 from unibus.http.routing import route
-from unibus.http.site import Site, Telling
+from unibus.http.site import Site, telling
 from unibus.services.abandoned import Abandoned
 from unibus.services.audit import Audit
 from unibus.services.backups import Backups
@@ -88,13 +89,12 @@ async def serve(parts: Parts, stack: AsyncExitStack) -> int:
     limiter = Limiter(limits, time.monotonic)
     nonces = ServerNonces(secrets.token_bytes, time.monotonic)
     watchers = parts.metrics, Auditor(parts.audit), limiter
-    app = web.Application(middlewares=[problem_middleware(parts.log, lambda: secrets.token_hex(8), *watchers)])
-    telling = Telling(nonces)
-    app.on_response_prepare.append(telling.prepare)
+    tell = telling(nonces)
     operations = described(_operations(parts, limiter, nonces), __version__)
     deadlines = Deadlines(limits.request_seconds)
-    app.add_routes(route(operation, deadlines) for operation in operations)
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5.0)
+    routes = [route(operation, deadlines) for operation in operations]
+    server = dispatching(routes, answering(parts.log, lambda: secrets.token_hex(8), *watchers), tell)
+    runner = web.ServerRunner(server, shutdown_timeout=5.0)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     host, port = parts.options.http_host, parts.options.http_port
@@ -102,7 +102,7 @@ async def serve(parts: Parts, stack: AsyncExitStack) -> int:
         context = parts.certificates.http if parts.certificates else None
         site = Site(
             *(runner, host, port),
-            telling=telling,
+            tell=tell,
             log=parts.log,
             limits=limits,
             tls=context,

@@ -12,10 +12,11 @@ from typing import Protocol
 
 import structlog
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 from multidict import CIMultiDict
 
 from unibus.errors import NotFound, TooLarge, UnibusError
+from unibus.http.dispatch import Answering
 from unibus.http.whole import Whole
 from unibus.model.problem import CONTENT_TYPE, plain_problem, to_problem
 
@@ -50,7 +51,7 @@ def plain_response(status: int, detail: str, headers: Mapping[str, str] | None =
 
 
 class Watcher(Protocol):
-    """Sees every request come and go; the middleware below calls all of them, so that one coroutine serves for all."""
+    """Sees every request come and go; what answers calls all of them, so that one coroutine serves for all."""
 
     def begins(self, request: web.Request) -> None:
         """A request came; no handler has seen it. Raises UnibusError to refuse it."""
@@ -59,16 +60,13 @@ class Watcher(Protocol):
         """It is answered with `status`, refused for `error` if any, `seconds` after it came. Must not raise."""
 
 
-def problem_middleware(
-    log: structlog.stdlib.BoundLogger, incident: Callable[[], str], *watchers: Watcher
-) -> Middleware:
-    """The one middleware. `incident` gives a fresh random number for each unexpected error.
+def answering(log: structlog.stdlib.BoundLogger, incident: Callable[[], str], *watchers: Watcher) -> Answering:
+    """What answers all requests. `incident` gives a fresh random number for each unexpected error.
 
     `watchers` see a request begin in their order and end in the reverse one; one that refuses a request hides it from
     none of them.
     """
 
-    @web.middleware
     async def answer_with_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
         began = time.perf_counter()
         status, refused = 500, None

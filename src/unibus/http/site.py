@@ -17,6 +17,7 @@ from aiohttp.http_exceptions import LineTooLong
 from multidict import CIMultiDict
 
 from unibus.errors import HeadersTooLarge, TargetTooLong
+from unibus.http.dispatch import Tell
 from unibus.http.limits import Limits
 from unibus.http.nonces import HEADER, ServerNonces
 from unibus.http.problems import plain_response, problem_response, refusal
@@ -28,20 +29,14 @@ SERVER = "unibus"
 """What answers name as their server: no version, of this or of anything below, that would tell which holes to try."""
 
 
-class Telling:
-    """What every answer says of the node, and that is not its versions. Give `prepare` to `on_response_prepare`."""
+def telling(nonces: ServerNonces) -> Tell:
+    """What says in an answer's headers what every answer says of the node, and that is not its versions."""
 
-    def __init__(self, nonces: ServerNonces) -> None:
-        self._nonces = nonces
-
-    def tell(self, headers: CIMultiDict[str]) -> None:
-        """Say it in an answer's `headers`."""
+    def tell(headers: CIMultiDict[str]) -> None:
         headers[hdrs.SERVER] = SERVER  # aiohttp would name itself and Python
-        headers[HEADER] = self._nonces.newest()
+        headers[HEADER] = nonces.newest()
 
-    async def prepare(self, _request: web.Request, response: web.StreamResponse) -> None:
-        """Say it in an answer that is about to go out."""
-        self.tell(response.headers)
+    return tell
 
 
 class Closable(Protocol):
@@ -119,7 +114,7 @@ class Connection(web.RequestHandler):
     it ends with its next answer: whoever asked goes to another node by then.
     """
 
-    __slots__ = ("_crowd", "_draining", "_limits", "_log", "_telling", "crowded")
+    __slots__ = ("_crowd", "_draining", "_limits", "_log", "_tell", "crowded")
 
     def __init__(
         self,
@@ -128,7 +123,7 @@ class Connection(web.RequestHandler):
         limits: Limits,
         crowd: Crowd,
         draining: Callable[[], bool],
-        telling: Telling,
+        tell: Tell,
     ) -> None:
         super().__init__(
             server,
@@ -145,7 +140,7 @@ class Connection(web.RequestHandler):
         self._limits = limits
         self._crowd = crowd
         self._draining = draining
-        self._telling = telling
+        self._tell = tell
         self.crowded = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -181,7 +176,6 @@ class Connection(web.RequestHandler):
         self._log.info("unreadable request", peer=request.remote, status=status, reason=type(exc).__name__)
         answer = self._unreadable(status, exc)
         answer.force_close()
-        answer.headers[hdrs.SERVER] = SERVER  # an application never hears of it
         return answer
 
     def _unreadable(self, status: int, exc: BaseException | None) -> web.Response:
@@ -217,7 +211,7 @@ class Connection(web.RequestHandler):
         if not isinstance(resp, Whole) or self._upgraded:
             return None
         try:
-            return (resp, False) if await resp.send(request, self._telling.tell) else None
+            return (resp, False) if await resp.send(request, self._tell) else None
         except ConnectionError:
             return resp, True
 
@@ -228,15 +222,15 @@ class Site(web.BaseSite):
     While `draining`, each connection ends with its next answer.
     """
 
-    __slots__ = ("_crowd", "_draining", "_host", "_limits", "_log", "_port", "_telling", "_tls")
+    __slots__ = ("_crowd", "_draining", "_host", "_limits", "_log", "_port", "_tell", "_tls")
 
     def __init__(
         self,
-        runner: web.AppRunner,
+        runner: web.ServerRunner,
         host: str,
         port: int,
         *,
-        telling: Telling,
+        tell: Tell,
         log: structlog.stdlib.BoundLogger,
         limits: Limits,
         tls: ssl.SSLContext | None = None,
@@ -245,7 +239,7 @@ class Site(web.BaseSite):
         super().__init__(runner)
         self._host, self._port, self._log, self._limits = host, port, log, limits
         self._crowd = Crowd(limits.connections)
-        self._telling = telling
+        self._tell = tell
         self._tls = tls
         self._draining = draining
 
@@ -265,7 +259,7 @@ class Site(web.BaseSite):
         if server is None:
             raise RuntimeError("the runner must be set up before its site starts")
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(server, self._log, self._limits, self._crowd, self._draining, self._telling),
+            lambda: Connection(server, self._log, self._limits, self._crowd, self._draining, self._tell),
             self._host,
             self._port,
             ssl=self._tls,

@@ -6,12 +6,13 @@ whatever is not as simple as that is left to it.
 """
 
 import time
-from collections.abc import Callable
 from email.utils import formatdate
 from functools import lru_cache
 
 from aiohttp import HttpVersion11, hdrs, web
 from multidict import CIMultiDict
+
+from unibus.http.dispatch import Tell
 
 HEADERS = CIMultiDict({hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: "no-store"})
 """Of every JSON answer, which copies them: that is cheaper than to put them in one by one."""
@@ -23,7 +24,7 @@ class Whole(web.Response):
     def __init__(self, body: bytes, status: int = 200, headers: CIMultiDict[str] = HEADERS) -> None:
         super().__init__(body=body, status=status, headers=headers)
 
-    async def send(self, request: web.BaseRequest, tell: Callable[[CIMultiDict[str]], None]) -> bool:
+    async def send(self, request: web.BaseRequest, tell: Tell) -> bool:
         """Send it and return True; or, where that takes more than one step, False, with nothing done.
 
         `tell` sets what all answers say of the node. Raises ConnectionError if nobody is there any more.

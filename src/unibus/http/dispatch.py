@@ -1,0 +1,46 @@
+"""From a request to its handler, by aiohttp's server and router. What its Application would add is not used here.
+
+That is applications within applications, each with middlewares and signals, looked for at every request. Must never
+hide a request from what answers all of them: one for an address that is not there goes to it too.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+from multidict import CIMultiDict
+
+Answering = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
+Tell = Callable[[CIMultiDict[str]], None]
+
+
+def dispatching(routes: Iterable[web.AbstractRouteDef], answering: Answering, tell: Tell) -> web.Server:
+    """A server for `routes` on the running loop.
+
+    `answering` is given each request and its handler, which is to answer it; the handler of what has no route raises
+    web.HTTPException. `tell` sets in an answer's headers what all answers say.
+    """
+    router = web.UrlDispatcher()
+    router.add_routes(routes)
+    router.freeze()
+
+    class Routed(web.Request):
+        """A request that finds its handler itself."""
+
+        async def _prepare_hook(self, response: web.StreamResponse) -> None:
+            tell(response.headers)
+
+        async def answer(self) -> web.StreamResponse:
+            """What a handler answers, or what is wrong with the request's expectation."""
+            self._match_info = found = await router.resolve(self)
+            if hdrs.EXPECT in self.headers:
+                refusal = await found.expect_handler(self)
+                await self.writer.drain()
+                if refusal is not None:
+                    return refusal
+            return await answering(self, found.handler)
+
+    made = partial(Routed, loop=asyncio.get_running_loop())
+    return web.Server(Routed.answer, request_factory=made)  # type: ignore[arg-type]  # it gets what the factory made

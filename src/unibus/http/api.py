@@ -106,13 +106,13 @@ def _head(head: Head) -> HeadView:
 def _records(page: LogPage) -> web.Response:
     # The JSON of a RecordsPage, by hand: a record is letters of base64url and dots, and there may be megabytes of it.
     records = b'"%b"' % b'","'.join(page.records) if page.records else b""
-    return Whole(b'{"records":[%b],"head":%b}' % (records, _head_json(page.head.sequence, page.head.hash)))
+    return Whole(b'{"records":[%b],"head":%b}' % (records, _head_json(page.head.sequence, page.head.digest)))
 
 
 @lru_cache(maxsize=1024)
-def _head_json(sequence: int, digest: str) -> bytes:
+def _head_json(sequence: int, digest: bytes) -> bytes:
     # Most who ask find nothing new: the same heads again and again. Python hashes a Head slower than its two parts.
-    return b'{"sequence":%d,"hash":"%b"}' % (sequence, digest.encode())
+    return b'{"sequence":%d,"hash":"%b"}' % (sequence, b64u(digest).encode())
 
 
 @dataclass(frozen=True, slots=True)

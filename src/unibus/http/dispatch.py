@@ -25,6 +25,12 @@ def dispatching(routes: Iterable[web.AbstractRouteDef], answering: Answering, te
     router = web.UrlDispatcher()
     router.add_routes(routes)
     router.freeze()
+    # Of an address without variables there is only one thing to find, once and for all; the rest is for the router.
+    plain = {
+        (route.method, route.resource.canonical): web.UrlMappingMatchInfo({}, route)
+        for route in router.routes()
+        if isinstance(route.resource, web.PlainResource)
+    }
 
     class Routed(web.Request):
         """A request that finds its handler itself."""
@@ -34,7 +40,10 @@ def dispatching(routes: Iterable[web.AbstractRouteDef], answering: Answering, te
 
         async def answer(self) -> web.StreamResponse:
             """What a handler answers, or what is wrong with the request's expectation."""
-            self._match_info = found = await router.resolve(self)
+            found = plain.get((self.method, self.rel_url.raw_path))
+            if found is None:
+                found = await router.resolve(self)
+            self._match_info = found
             if hdrs.EXPECT in self.headers:
                 refusal = await found.expect_handler(self)
                 await self.writer.drain()

@@ -66,13 +66,15 @@ def answering(log: structlog.stdlib.BoundLogger, incident: Callable[[], str], *w
     `watchers` see a request begin in their order and end in the reverse one; one that refuses a request hides it from
     none of them.
     """
+    begins = [watcher.begins for watcher in watchers]
+    ends = [watcher.ends for watcher in reversed(watchers)]
 
     async def answer_with_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
         began = time.perf_counter()
         status, refused = 500, None
         try:
-            for watcher in watchers:
-                watcher.begins(request)
+            for begin in begins:
+                begin(request)
             response = await handler(request)
             status = response.status
         except UnibusError as error:
@@ -95,8 +97,8 @@ def answering(log: structlog.stdlib.BoundLogger, incident: Callable[[], str], *w
             return response
         finally:
             seconds = time.perf_counter() - began
-            for watcher in reversed(watchers):
-                watcher.ends(request, status, refused, seconds)
+            for end in ends:
+                end(request, status, refused, seconds)
             refused = None  # it holds this frame by its traceback, and must not be held by it in turn
 
     return answer_with_problems

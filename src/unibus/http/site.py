@@ -200,20 +200,14 @@ class Connection(web.RequestHandler):
             resp = refusal(resp)
         if self.crowded or self._draining():
             resp.force_close()
-        sent = await self._send_at_once(request, resp) or await super().finish_response(request, resp, start_time)
-        self._crowd.rests(self)
-        return sent
-
-    async def _send_at_once(
-        self, request: web.BaseRequest, resp: web.StreamResponse
-    ) -> tuple[web.StreamResponse, bool] | None:
         # After what asks for an upgrade there may be more requests, which aiohttp reads before it answers.
-        if not isinstance(resp, Whole) or self._upgraded:
-            return None
         try:
-            return (resp, False) if await resp.send(request, self._tell) else None
+            at_once = isinstance(resp, Whole) and not self._upgraded and await resp.send(request, self._tell)
         except ConnectionError:
             return resp, True
+        sent = (resp, False) if at_once else await super().finish_response(request, resp, start_time)
+        self._crowd.rests(self)
+        return sent
 
 
 class Site(web.BaseSite):

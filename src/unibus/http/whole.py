@@ -1,7 +1,7 @@
 """Answers that are all there when their handler returns them, and how such a one goes out in one step.
 
 aiohttp sends every answer as if it might be streamed, compressed on its way or asked for by a client of twenty years
-ago: seven coroutines, a tenth of a signed read's time. Must never send anything but what aiohttp would have sent:
+ago: a dozen coroutines, a tenth of a signed read's time. Must never send anything but what aiohttp would have sent:
 whatever is not as simple as that is left to it.
 """
 

@@ -13,7 +13,7 @@ from tests.builders import identity
 from tests.client.hostile import Server
 from unibus.client.api import ControlApi
 from unibus.client.exchange import NamedBody
-from unibus.client.server_nonces import AVOIDED, FRESH, ServerNonces
+from unibus.client.server_nonces import AVOIDED, FRESH, MOST, ServerNonces
 from unibus.crypto.encoding import b64u
 from unibus.crypto.httpsig import NONCE_HEADER
 from unibus.errors import Forbidden, NonceReplayed, NonceUnknown, SignatureInvalid
@@ -51,6 +51,27 @@ def test_where_one_was_refused_none_is_used_for_a_moment() -> None:
     assert (nonces.of(N1), nonces.of(N2)) == (None, FIRST)
     now[0] += AVOIDED
     assert nonces.of(N1) == SECOND
+
+
+def test_addresses_without_end_are_not_remembered_without_end() -> None:
+    """A directory that lies names any number of addresses, and one server answers at all of them."""
+    nonces = ServerNonces(lambda: 0.0)
+    nodes = [URL(f"http://node{number}:8470/") for number in range(5 * MOST)]
+    for node in nodes:
+        nonces.heard(node, [FIRST])
+        nonces.heard(N1, [SECOND])
+    assert len([node for node in nodes if nonces.of(node)]) == MOST - 1
+    assert nonces.of(N1) == SECOND, "what is heard again and again was forgotten"
+
+
+def test_refusals_without_end_are_not_remembered_without_end() -> None:
+    nonces = ServerNonces(lambda: 0.0)
+    nodes = [URL(f"http://node{number}:8470/") for number in range(5 * MOST)]
+    for node in nodes:
+        nonces.refused(node)
+    for node in nodes[:MOST]:
+        nonces.heard(node, [FIRST])
+    assert [nonces.of(node) for node in nodes[:MOST]] == [FIRST] * MOST
 
 
 GARBAGE = [

@@ -1,4 +1,4 @@
-"""A node that cannot start leaves nothing running."""
+"""A node that cannot start leaves nothing running; one that can begins its upkeep."""
 
 import asyncio
 import socket
@@ -22,6 +22,14 @@ async def test_a_port_that_is_taken_ends_all_that_had_begun(tmp_path: Path) -> N
             await Node(told).__aenter__()
     assert asyncio.all_tasks() == {asyncio.current_task()}
     assert nats_servers(tmp_path / "data") == []
+
+
+@pytest.mark.parametrize(("store", "sweeps"), [("kv", True), ("sqlite", False)])
+async def test_only_a_node_on_kv_sweeps_parts_of_records(tmp_path: Path, store: str, sweeps: bool) -> None:
+    async with Node(replace(options(tmp_path / "data"), store=store)):
+        names = {task.get_name() for task in asyncio.all_tasks()}
+    assert "blobs upkeep" in names
+    assert ("parts upkeep" in names) is sweeps
 
 
 async def test_a_users_key_is_no_operators(tmp_path: Path) -> None:

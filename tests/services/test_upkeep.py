@@ -19,7 +19,7 @@ from unibus.errors import StorageUnavailable
 from unibus.model.bodies import RoomRetention
 from unibus.services.blobs import GRACE, Blobs
 from unibus.services.gate import retention_mark
-from unibus.services.upkeep import drop_old_messages, forget_claims, recount_blobs, sweep_blobs
+from unibus.services.upkeep import drop_old_messages, forget_claims, recount_blobs, sweep_blobs, sweep_parts
 from unibus.store.blob_files import FileBlobs
 from unibus.store.blob_port import Place
 from unibus.store.port import Append, Store
@@ -162,6 +162,23 @@ async def test_what_another_node_stored_comes_to_count(node: Node, files: FileBl
         await eventually(lambda: blobs.stored_bytes > 100)
         await files.abandon(place)
         await eventually(lambda: blobs.stored_bytes == 0)
+
+
+async def test_what_writers_left_is_swept_a_day_later_and_after_a_store_that_failed(node: Node) -> None:
+    befores: list[float] = []
+    failing = [StorageUnavailable("not now")]
+
+    async def sweep(before: float) -> int:
+        befores.append(before)
+        if failing:
+            raise failing.pop()
+        return 1
+
+    now = time.time() * 1e6
+    rounds = Rounds()
+    async with going_on(sweep_parts(node.store, sweep, lambda: now + rounds.number, rounds, SOON)):
+        await eventually(lambda: len(befores) > 2)
+    assert all(now - 86_400 < before < now - 86_400 + rounds.number + 1 for before in befores)
 
 
 async def test_of_three_nodes_one_does_it(tmp_path: Path) -> None:

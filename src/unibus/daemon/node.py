@@ -48,6 +48,7 @@ from unibus.services.upkeep import (
     measure,
     recount_blobs,
     sweep_blobs,
+    sweep_parts,
     watch_loop,
 )
 from unibus.store.port import Store
@@ -270,6 +271,8 @@ class Node:
         kv.heard(self._heard)
         self._own(asyncio.create_task(following.run(), name="following"))
         self._own(asyncio.create_task(recount_blobs(self.blobs), name="blobs count"))
+        parts = sweep_parts(kv, kv.sweep_parts, time.time, self.books.check_current)
+        self._own(asyncio.create_task(parts, name="parts upkeep"))
         if self._engine.link is not None:
             self._own(asyncio.create_task(self._engine.link.run(), name="blob link"))
         joining = asyncio.create_task(self._joining.join(kv, self._take_up_first), name="joining")

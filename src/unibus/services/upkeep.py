@@ -4,7 +4,7 @@ Every loop goes on after a store that does not serve, and says so. None decides 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -20,6 +20,8 @@ from unibus.store.port import Store
 EVERY = 60.0  # seconds
 PAGE = 500
 SWEEP_EVERY = 3600.0  # seconds
+LEFT_OVER = 86_400.0
+"""Seconds after which what a writer left half done is taken for left over: no writer is as slow."""
 
 log = structlog.stdlib.get_logger("unibus.upkeep")
 
@@ -52,6 +54,26 @@ async def sweep_blobs(
             await asyncio.sleep(every)
         except StorageUnavailable as error:
             log.warning("blobs not swept", reason=error.message)
+            await asyncio.sleep(min(every, EVERY))
+
+
+async def sweep_parts(
+    store: Store,
+    sweep: Callable[[float], Awaitable[int]],
+    clock: Callable[[], float],
+    ready: Callable[[], None],
+    every: float = SWEEP_EVERY,
+) -> None:
+    """Have `sweep` drop what writers left half done until a Unix time: as soon as `ready` raises nothing, then now and
+    then. It says how many there were."""
+    while True:
+        try:
+            ready()
+            if await _is_ours(store, "parts", every, clock) and (dropped := await sweep(clock() - LEFT_OVER)):
+                log.info("parts of records that were never finished were dropped", records=dropped)
+            await asyncio.sleep(every)
+        except StorageUnavailable as error:
+            log.warning("parts of records not swept", reason=error.message)
             await asyncio.sleep(min(every, EVERY))
 
 

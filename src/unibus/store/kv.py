@@ -21,6 +21,7 @@ from unibus.errors import StorageUnavailable
 from unibus.store.kv_entry import claim_key, node_key
 from unibus.store.kv_follower import Applied, NodeBeat
 from unibus.store.kv_node import Dial, KvNode
+from unibus.store.kv_parts import PartSweep
 from unibus.store.kv_posture import describe
 from unibus.store.kv_replica import open_replica
 from unibus.store.kv_writer import UNKNOWN, KvWriter, check_names, told
@@ -59,6 +60,7 @@ class KvStore:
     ) -> None:
         self._writer = KvWriter(lambda: self._node, random)
         self._node = make_node(self._heard)
+        self._parts = PartSweep(lambda: self._node)
         self._clock = clock
         self._durable = durable
         self._begun: set[asyncio.Task[Any]] = set()
@@ -133,6 +135,15 @@ class KvStore:
         self._require_current()
         async with told(UNKNOWN):
             await self._node.bucket.delete(node_key(name))
+
+    async def sweep_parts(self, before: float) -> int:
+        """Drop parts of large entries that the cluster took before the Unix time `before` and that no entry refers to.
+
+        How many entries they were meant for. Raises StorageUnavailable.
+        """
+        self._require_open()
+        self._require_current()
+        return await self._parts.sweep(before)
 
     async def append(self, *changes: Append) -> None:
         """See `Store.append`."""

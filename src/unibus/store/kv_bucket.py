@@ -151,10 +151,21 @@ class Bucket:
         """Mark the key as deleted, for all who listen (NATS ADR-8). Raises as `put`."""
         await self._write(key, b"", {"KV-Operation": "DEL"})
 
-    async def purge(self, pattern: str) -> int:
-        """Drop all keys that match; how many were dropped."""
-        answer = await self._ask("STREAM.PURGE", {"filter": self._prefix + pattern})
+    async def purge(self, pattern: str, before: int = 0) -> int:
+        """Drop all keys that match, or those with sequences below `before`; how many were dropped."""
+        answer = await self._ask("STREAM.PURGE", {"filter": self._prefix + pattern, "seq": before})
         return int(answer["purged"]) if answer else 0
+
+    async def keys(self, pattern: str) -> set[str]:
+        """The keys that match, as the leader lists them: it may be behind."""
+        found: set[str] = set()
+        while True:
+            asked = {"subjects_filter": self._prefix + pattern, "offset": len(found)}
+            page = await self._ask("STREAM.INFO", asked) or {}
+            subjects = page.get("state", {}).get("subjects") or {}
+            found.update(subject.removeprefix(self._prefix) for subject in subjects)
+            if not subjects or len(found) >= page.get("total", 0):
+                return found
 
     async def stored(self, sequence: int) -> Message | None:
         """The message with this sequence as the leader has it, or None if it has none."""
@@ -165,9 +176,9 @@ class Bucket:
         value = base64.b64decode(found.get("data", ""))
         return Message(found["subject"].removeprefix(self._prefix), found["seq"], value, found["time"])
 
-    async def after(self, sequence: int) -> list[Message]:
-        """The next messages after this sequence, in order, as the nearest server has them."""
-        return await self._get({"seq": sequence + 1, "next_by_subj": self._prefix + ">"})
+    async def after(self, sequence: int, pattern: str = ">", most: int = _MOST_MESSAGES) -> list[Message]:
+        """The next messages after this sequence whose keys match, in order, as the nearest server has them."""
+        return await self._get({"seq": sequence + 1, "next_by_subj": self._prefix + pattern}, most)
 
     async def latest(self, pattern: str) -> list[Message]:
         """The messages whose keys match, as the nearest server has them."""
@@ -243,13 +254,13 @@ class Bucket:
         except nats.errors.NoRespondersError as error:
             raise NoQuorum(NO_QUORUM) from error
 
-    async def _get(self, what: Mapping[str, object]) -> list[Message]:
+    async def _get(self, what: Mapping[str, object], most: int = _MOST_MESSAGES) -> list[Message]:
         # NATS ADR-31, batched requests: messages, then one without a value and with a status that ends them.
         inbox = self._client.new_inbox()
         subscription = await self._client.subscribe(inbox)
         found = []
         try:
-            body = {**what, "batch": _MOST_MESSAGES, "max_bytes": _MOST_BYTES}
+            body = {**what, "batch": most, "max_bytes": _MOST_BYTES}
             await self._client.publish(f"$JS.API.DIRECT.GET.{self._stream}", dump_json(body), reply=inbox)
             while "Status" not in ((msg := await subscription.next_msg(timeout=WITHIN)).headers or {}):
                 found.append(self._read(msg))

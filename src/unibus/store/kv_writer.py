@@ -180,9 +180,11 @@ class KvWriter:
         return [(waiter, place_all(waiter.what.adds, lengths)) for waiter in appends]
 
     async def _write_parts(self, packed: _Packed) -> None:
-        for number, part in enumerate(packed.stored.parts):
+        """Write all parts but the last, which goes with what refers to them, so that a sweep can stand in the way."""
+        for number, part in enumerate(packed.stored.parts[:-1]):
             async with told("the cluster did not take a large record in time: try again"):
-                await self._node.bucket.create([Create(part_key(packed.tag, number), part)])
+                if await self._node.bucket.create([Create(part_key(packed.tag, number), part)]) is None:
+                    raise StorageUnavailable("a large record took so long that it was swept away: try again")
 
     async def _drop_parts(self, packed: _Packed) -> None:
         if packed.stored.parts:
@@ -191,7 +193,9 @@ class KvWriter:
 
     async def _fill(self, packed: Sequence[_Packed]) -> bool:
         """Whether all the places were filled by this; else none of them were."""
-        creates = [Create(each.key, each.stored.data) for each in packed]
+        ends = [(each.tag, each.stored.parts) for each in packed if each.stored.parts]
+        creates = [Create(part_key(tag, len(parts) - 1), parts[-1]) for tag, parts in ends]
+        creates += [Create(each.key, each.stored.data) for each in packed]
         last = packed[-1]
         place = last.run.adds[0].label, last.run.first  # whoever else writes there wants this one, too
         filled = self._awaited[place] = asyncio.get_running_loop().create_future()

@@ -3,9 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from importlib.metadata import version
+from inspect import signature
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client as Nats
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError, MaxPayloadError
 
@@ -46,6 +49,33 @@ async def ada(server: NatsServer) -> AsyncIterator[Ada]:
     )
     yield made
     await made.client.end()
+
+
+def parameters(name: str) -> list[str]:
+    """What a method of nats-py's client takes; nothing if it is gone."""
+    return list(signature(getattr(Nats, name, lambda: None)).parameters)
+
+
+async def test_nats_py_has_the_private_parts_that_are_used(ada: Ada) -> None:
+    """A release of nats-py may change these without a word, and some of them would be missed in silence."""
+    found = await ada.client.subscribe("a")
+    used = {
+        "Client._process_msg": parameters("_process_msg") == ["self", "sid", "subject", "reply", "data", "headers"],
+        "Client._process_headers": parameters("_process_headers") == ["self", "headers"],
+        "Client._build_message": parameters("_build_message") == ["self", "sid", "subject", "reply", "data", "headers"],
+        "Client._subs": found in getattr(ada.client, "_subs", {}).values(),
+        "Client._error_cb": callable(getattr(ada.client, "_error_cb", None)),
+        "Client._public_nkey": hasattr(Nats(), "_public_nkey"),
+        "Client._pending": getattr(Nats(), "_pending", None) == [],
+        "Client._pending_data_size": getattr(Nats(), "_pending_data_size", None) == 0,
+        "Client._transport": callable(getattr(getattr(ada.client, "_transport", None), "writelines", None)),
+        "Client._transport._io_writer": isinstance(
+            getattr(getattr(ada.client, "_transport", None), "_io_writer", None), asyncio.StreamWriter
+        ),
+        "Subscription._cb": hasattr(found, "_cb"),
+    }
+    changed = [name for name, there in used.items() if not there]
+    assert not changed, f"nats-py {version('nats-py')} changed {changed}, which client/connection.py builds on: mend it"
 
 
 async def test_what_is_posted_comes_whole_and_in_order(ada: Ada) -> None:

@@ -22,7 +22,7 @@ class Limits:
     held_bodies: int = 64 * 2**20  # of one user's bodies on their way at once, parts of blobs apart
     body_seconds: float = 30.0  # a whole body; parts of blobs have more, by their size
     request_seconds: float = 60.0  # from headers to answer, where no blob is moved
-    idle_seconds: float = 75.0  # for a connection's first, or next, complete set of headers
+    idle_seconds: float = 75.0  # for the next complete set of headers, and for taking any of an answer
     linger_seconds: float = 2.0  # how long the rest of a refused body is dropped, so that its sender sees the answer
     connections: int = 500  # below the 1024 files that a process has by default
     rate_per_user: int = 200

@@ -6,6 +6,7 @@ anything about a request that a handler gets to see.
 """
 
 import asyncio
+import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Protocol
 
 import structlog
 from aiohttp import hdrs, web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 from multidict import CIMultiDict
 
@@ -114,7 +116,7 @@ class Connection(web.RequestHandler):
     it ends with its next answer: whoever asked goes to another node by then.
     """
 
-    __slots__ = ("_crowd", "_draining", "_limits", "_log", "_tell", "crowded")
+    __slots__ = ("_crowd", "_draining", "_limits", "_log", "_ruined", "_tell", "crowded")
 
     def __init__(
         self,
@@ -141,6 +143,7 @@ class Connection(web.RequestHandler):
         self._crowd = crowd
         self._draining = draining
         self._tell = tell
+        self._ruined = False
         self.crowded = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -149,14 +152,23 @@ class Connection(web.RequestHandler):
         self.crowded = not self._crowd.enter(self, address_key(peer[0] if peer else None))
         if self.crowded:
             self._keepalive_timeout = self._limits.linger_seconds
+        _end_unread(transport, self._limits.idle_seconds)
         super().connection_made(transport)
         if self._crowd.overrun:
             self.force_close()
 
     def data_received(self, data: bytes) -> None:
-        """Read on; a connection that rested does so no more."""
+        """Read on; a connection that rested does so no more. After what is no request nothing is read."""
         self._crowd.works(self)
+        if self._ruined:
+            return
         super().data_received(data)
+        newest = self._messages[-1][0] if self._messages else None
+        if newest is not None and not isinstance(newest, RawRequestMessage):
+            # Each piece that comes after this would be an error, too, and each error would hold its piece, in a circle:
+            # megabytes, until somebody looks for garbage.
+            self._ruined = True
+            _forget_where(newest.exc)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Make room for another."""
@@ -171,6 +183,8 @@ class Connection(web.RequestHandler):
         message: str | None = None,  # noqa: ARG002 - aiohttp's signature; its message repeats what was sent
     ) -> web.StreamResponse:
         """The answer to what no handler saw. Raises ConnectionError if part of another answer is out already."""
+        self._ruined = True
+        _forget_where(exc)
         if request.writer.output_size > 0:
             raise ConnectionAbortedError
         self._log.info("unreadable request", peer=request.remote, status=status, reason=type(exc).__name__)
@@ -208,6 +222,22 @@ class Connection(web.RequestHandler):
         sent = (resp, False) if at_once else await super().finish_response(request, resp, start_time)
         self._crowd.rests(self)
         return sent
+
+
+def _forget_where(error: BaseException | None) -> None:
+    """Have an error no longer hold what was being read when it was raised."""
+    if error is not None:
+        error.__traceback__ = None
+
+
+def _end_unread(transport: asyncio.BaseTransport, seconds: float) -> None:
+    """Have the kernel end a connection whose other side takes nothing of what it was sent for so many seconds.
+
+    Nothing else would: neither is it idle, nor is a handler at work. It ends one that is closed here already, too.
+    """
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
 
 
 class Site(web.BaseSite):

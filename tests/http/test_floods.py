@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import re
+import resource
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +70,37 @@ async def serves(port: int) -> bool:
         answer = await read_answer(reader)
     writer.close()
     return answer is not None and answer.status == 200
+
+
+@contextlib.contextmanager
+def few_files() -> Iterator[None]:
+    """What is started meanwhile may open few files, unless it asks for more."""
+    usual, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (400, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (usual, most))
+
+
+async def test_one_connection_too_many_is_told_so_from_a_shell_too(tmp_path: Path) -> None:
+    """A shell allows for few open files: without more, connections took the place of the node's own."""
+    with few_files():
+        daemon = Daemon(await spawn(tmp_path / "data"), tmp_path / "data")
+    await daemon.ready()
+    async with AsyncExitStack() as ending:
+        ending.push_async_callback(daemon.stop)
+        for _ in range(Limits().connections):
+            _, writer = await asyncio.open_connection("127.0.0.1", daemon.http_port)
+            ending.callback(writer.close)
+            writer.write(GET[:-1])
+        reader, writer = await asyncio.open_connection("127.0.0.1", daemon.http_port)
+        ending.callback(writer.close)
+        writer.write(GET)
+        async with asyncio.timeout(20):
+            answer = await read_answer(reader)
+    assert answer is not None
+    assert (answer.status, answer.problem) == (503, "connections-exhausted")
 
 
 UNREADABLE = {

@@ -40,6 +40,9 @@ GARBAGE = (20_000, 20, 50)
 ones. A request makes hundreds, nearly all of which go by themselves: with Python's 700 the search took a sixth of a
 signed append's time.
 """
+OPEN_FILES = 65_536
+"""As many as the units of `deploy` allow. A shell's 1024 are too few for the HTTP connections that are refused, so
+whoever opened those would keep the node from its own files."""
 _STOPS_WITHIN = 120.0  # seconds, generously: members leave, what is written is flushed, nats-server ends
 
 
@@ -60,6 +63,9 @@ def main(**given: object) -> None:
         configure()
         sys.setswitchinterval(SWITCH_SECONDS)
         gc.set_threshold(*GARBAGE)
+        usual, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if 0 <= usual < OPEN_FILES:  # below 0 is no limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES if most < 0 else min(OPEN_FILES, most), most))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash must not write the daemon's keys to disk
         sys.exit(uvloop.run(run(options, manager)))
     except UnibusError as error:

@@ -88,6 +88,7 @@ async def serving(
     watchers: Sequence[Watcher] = (),
     nonces: ServerNonces | None = None,
     draining: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Server]:
     """Serve `routes` as the daemon does, on the same site as the daemon."""
     capture = LogCapture()
@@ -100,7 +101,14 @@ async def serving(
     runner = web.ServerRunner(dispatching(routes, problems, tell), shutdown_timeout=1)
     await runner.setup()
     try:
-        site = Site(runner, "127.0.0.1", 0, tell=tell, log=log, limits=limits or Limits(), draining=draining)
+        site = Site(
+            *(runner, "127.0.0.1", 0),
+            tell=tell,
+            log=log,
+            limits=limits or Limits(),
+            draining=draining,
+            clock=clock,
+        )
         await site.start()
         yield Server(runner.addresses[0][1], capture.entries)  # type: ignore[arg-type]  # dicts, by another name
     finally:

@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 from tests.http.serving import raw, read_answer, serving
 
-from unibus.http.site import Crowd
+from unibus.http.site import UNREADABLE_AT_ONCE, Crowd
 
 
 class Guest:
@@ -121,6 +121,20 @@ async def test_every_answer_tells_the_nonce_and_none_the_versions(request_bytes:
     assert answer.headers["server"] == "unibus"
     assert len(answer.headers["unibus-nonce"]) == 22
     assert "aiohttp" not in str(answer.headers).lower()
+
+
+async def test_what_is_no_request_fills_no_log() -> None:
+    now = [100.0]
+    async with serving([web.get("/", hello)], clock=lambda: now[0]) as server, asyncio.timeout(10):
+        for _ in range(2 * UNREADABLE_AT_ONCE):
+            answer = await server.send(b"what\r\n\r\n")
+            assert answer is not None
+            assert answer.status == 400
+        assert [entry["left_out"] for entry in server.log] == [0] * UNREADABLE_AT_ONCE
+        now[0] += 3600
+        for _ in range(2):
+            await server.send(b"what\r\n\r\n")
+    assert [entry["left_out"] for entry in server.log][-2:] == [UNREADABLE_AT_ONCE, 0]
 
 
 @pytest.mark.parametrize("target", ["/", "/nowhere"])

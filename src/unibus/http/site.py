@@ -8,6 +8,7 @@ anything about a request that a handler gets to see.
 import asyncio
 import socket
 import ssl
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
@@ -25,8 +26,11 @@ from unibus.http.nonces import HEADER, ServerNonces
 from unibus.http.problems import plain_response, problem_response, refusal
 from unibus.http.whole import Whole
 from unibus.model.rates import address_key
+from unibus.services.refusals import Allowance
 
 HANDSHAKE_SECONDS = 5.0
+UNREADABLE_AT_ONCE = 60
+"""So many requests that are none are logged, and as many an hour: anybody could fill a disk with their lines."""
 SERVER = "unibus"
 """What answers name as their server: no version, of this or of anything below, that would tell which holes to try."""
 
@@ -113,10 +117,11 @@ class Connection(web.RequestHandler):
     """One connection. What is no HTTP request is answered with a problem, and ends the connection.
 
     `crowded` says that it is one too many: it may send one request, soon, and is told so. While the node is `draining`
-    it ends with its next answer: whoever asked goes to another node by then.
+    it ends with its next answer: whoever asked goes to another node by then. `noted` says whether one more request that
+    is unreadable goes into the log, and how many did not before: None if it does not either.
     """
 
-    __slots__ = ("_crowd", "_draining", "_limits", "_log", "_ruined", "_tell", "crowded")
+    __slots__ = ("_crowd", "_draining", "_limits", "_log", "_noted", "_ruined", "_tell", "crowded")
 
     def __init__(
         self,
@@ -126,6 +131,7 @@ class Connection(web.RequestHandler):
         crowd: Crowd,
         draining: Callable[[], bool],
         tell: Tell,
+        noted: Callable[[], int | None],
     ) -> None:
         super().__init__(
             server,
@@ -143,6 +149,7 @@ class Connection(web.RequestHandler):
         self._crowd = crowd
         self._draining = draining
         self._tell = tell
+        self._noted = noted
         self._ruined = False
         self.crowded = False
 
@@ -187,7 +194,10 @@ class Connection(web.RequestHandler):
         _forget_where(exc)
         if request.writer.output_size > 0:
             raise ConnectionAbortedError
-        self._log.info("unreadable request", peer=request.remote, status=status, reason=type(exc).__name__)
+        left_out = self._noted()
+        if left_out is not None:
+            reason = type(exc).__name__
+            self._log.info("unreadable request", peer=request.remote, status=status, reason=reason, left_out=left_out)
         answer = self._unreadable(status, exc)
         answer.force_close()
         return answer
@@ -243,10 +253,21 @@ def _end_unread(transport: asyncio.BaseTransport, seconds: float) -> None:
 class Site(web.BaseSite):
     """Serves `runner` on `host` and `port` (0: any free one; `runner.addresses` tells which), over TLS with `tls`.
 
-    While `draining`, each connection ends with its next answer.
+    While `draining`, each connection ends with its next answer. `clock` gives seconds that never go back.
     """
 
-    __slots__ = ("_crowd", "_draining", "_host", "_limits", "_log", "_port", "_tell", "_tls")
+    __slots__ = (
+        "_clock",
+        "_crowd",
+        "_draining",
+        "_host",
+        "_limits",
+        "_log",
+        "_port",
+        "_tell",
+        "_tls",
+        "_unreadable",
+    )
 
     def __init__(
         self,
@@ -259,6 +280,7 @@ class Site(web.BaseSite):
         limits: Limits,
         tls: ssl.SSLContext | None = None,
         draining: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(runner)
         self._host, self._port, self._log, self._limits = host, port, log, limits
@@ -266,6 +288,8 @@ class Site(web.BaseSite):
         self._tell = tell
         self._tls = tls
         self._draining = draining
+        self._clock = clock
+        self._unreadable = Allowance(UNREADABLE_AT_ONCE)
 
     @property
     def name(self) -> str:
@@ -283,10 +307,17 @@ class Site(web.BaseSite):
         if server is None:
             raise RuntimeError("the runner must be set up before its site starts")
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(server, self._log, self._limits, self._crowd, self._draining, self._tell),
+            lambda: Connection(server, self._log, self._limits, self._crowd, self._draining, self._tell, self._note),
             self._host,
             self._port,
             ssl=self._tls,
             # Whoever has not shaken hands is in no count yet, so it must not take long.
             ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls else None,
         )
+
+    def _note(self) -> int | None:
+        if not self._unreadable.take(self._clock()):
+            self._unreadable.left_out += 1
+            return None
+        left_out, self._unreadable.left_out = self._unreadable.left_out, 0
+        return left_out

@@ -14,6 +14,7 @@ from tests.store.blob_conformance import (
     ID,
     LARGE,
     LARGE_PLACE,
+    MIB,
     PLACE,
     BlobConformance,
     Kept,
@@ -86,6 +87,16 @@ async def test_who_reads_already_reads_on_when_it_is_removed(store: FileBlobs) -
         got.append(block)
         await store.remove("room", LARGE_PLACE.blob)
     assert b"".join(got) == LARGE
+
+
+@pytest.mark.parametrize(("begin", "size"), [(0, 0), (0, 3 * MIB), (MIB // 2, MIB), (4 * MIB, 0)])
+async def test_what_the_system_has_not_in_memory_comes_from_disk(
+    store: FileBlobs, path: Path, begin: int, size: int
+) -> None:
+    await stored(store, LARGE_PLACE, LARGE)
+    with data_in(path).open("rb") as file:
+        os.posix_fadvise(file.fileno(), begin, size, os.POSIX_FADV_DONTNEED)
+    assert await read(store, 0, len(LARGE), LARGE_PLACE) == LARGE
 
 
 async def test_what_goes_beyond_the_end_is_not_written(store: FileBlobs, path: Path) -> None:

@@ -24,8 +24,8 @@ from unibus.crypto.encoding import b64u
 from unibus.errors import BlobInvalid, InvalidInput, UnibusError, Unreachable, reason_of
 from unibus.writing import OneAhead, start_writing
 
-_STEP = SEALED_CHUNK
-"""Bytes that are opened and written at once: a processor still has them at hand, and the system room for them."""
+_STEP = 8 * CHUNK
+"""Bytes that are opened, and so many or nearly twice as many written, at once: a processor still has them at hand."""
 _CACHED = 16 * 2**20
 """Bytes before the last that the system may have in memory: it gets new memory for a file much slower than this."""
 _STREAM_SECONDS = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=60.0)
@@ -42,7 +42,7 @@ class Download:
         self.position = 0
         self._written = self._handed_on = 0
         self._opener = Opener(blob.key)
-        self._plain = memoryview(bytearray(_STEP + CHUNK))
+        self._plain = memoryview(bytearray(2 * _STEP + CHUNK))
 
     def take_up(self) -> None:
         """Go on after the whole chunks that an earlier attempt left: sealed again, they give the same bytes to hash."""
@@ -72,10 +72,16 @@ class Download:
             self._hasher.update(piece)
 
     def _open(self, pieces: Sequence[bytes]) -> None:
+        filled = 0
         for piece in pieces:
             view = memoryview(piece)
-            for start in range(0, len(view), _STEP):
-                self._write(self._plain[: self._opener.update(view[start : start + _STEP], self._plain)])
+            while view:
+                if filled >= _STEP:
+                    self._write(self._plain[:filled])
+                    filled = 0
+                filled += self._opener.update(view[:_STEP], self._plain[filled:])
+                view = view[_STEP:]
+        self._write(self._plain[:filled])
         # From further back than what is new: what is on disk by now gives its memory back, to be used again.
         begin = max(0, self._handed_on - _CACHED)
         start_writing(self._descriptor, begin, self._written - begin)
@@ -172,7 +178,7 @@ async def _stream(api: ControlApi, room: str, blob: Blob, download: Download, pr
         if response.status != 206 or shown != f"bytes {start}-{download.size - 1}":
             raise BlobInvalid("the server sends another part of the blob than it was asked for")
         async with OneAhead(add) as adding:
-            async for data in response.content.iter_any():
+            async for data, _ in response.content.iter_chunks():  # uncopied
                 await adding.take(data)
     if download.position < download.size:
         raise BlobInvalid("the blob is cut short: the server ended before its last chunk")

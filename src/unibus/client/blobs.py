@@ -25,10 +25,14 @@ from unibus.crypto.encoding import b64u
 from unibus.errors import Forbidden, NotFound, UnibusError, Unreachable, Untrusted
 from unibus.model.blobs import BlobManifest, check_blob_id, check_blob_name
 from unibus.model.wire import BlobComplete, BlobsPage, BlobView
+from unibus.writing import keep_memory
 
 if TYPE_CHECKING:
     from unibus.client.bus import Bus
     from unibus.client.room import Room
+
+_KEPT = 32 * 2**20
+"""Bytes of memory that stay with a process for its next blob: as many as sending one takes."""
 
 
 def silent(_done: int, _all: int) -> None:
@@ -53,6 +57,7 @@ class RoomBlobs:
     ) -> str:
         """Store a file, or all that a stream gives; see `Room.put_blob`."""
         check_blob_name(name)
+        keep_memory(_KEPT)
         notes = KeptNotes(resume, self._room.id, source) if resume and isinstance(source, Path) else Notes()
         async with _opened(source, notes.key) as opened:
             parts = Parts(opened, notes)
@@ -70,6 +75,7 @@ class RoomBlobs:
 
     async def get(self, blob: str, path: Path, progress: Progress = silent) -> Blob:
         """Fetch a blob into a new file; see `Room.get_blob`."""
+        keep_memory(_KEPT)
         found = await self.find(blob)
         await fetch(self._bus.api, self._room.id, found, path, progress)
         return found

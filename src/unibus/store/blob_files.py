@@ -1,6 +1,6 @@
 """Blobs in files: implements `unibus.store.blob_port.BlobStore` for one node.
 
-Memory stays the same whatever the size of a blob: one block a transfer. All that waits for the disk runs in threads; a
+Memory stays the same whatever the size of a blob: two blocks a transfer. All that waits for the disk runs in threads; a
 step that has begun there ends before anything else touches the same upload, also when who asked for it is gone.
 Must never give out a byte of an upload, nor take one of a part whose sender was overtaken.
 """
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from unibus.crypto.encoding import b64u
 from unibus.errors import DigestMismatch, NotFound, StartRefused, StorageUnavailable, TooLarge, UploadConflict
-from unibus.store.blob_layout import BLOCK, BlobLayout, descriptor_of, hash_data, write_pieces
+from unibus.store.blob_layout import BLOCK, BlobLayout, descriptor_of, hash_data, read_at_hand, write_pieces
 from unibus.store.blob_line import Line
 from unibus.store.blob_port import GONE, MIXED_UP, Held, Place, Upload
-from unibus.writing import OneAhead, keep_memory
+from unibus.writing import GATHER, OneAhead, keep_memory
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -91,7 +91,7 @@ class FileBlobs:
     @classmethod
     async def open(cls, path: Path) -> "FileBlobs":
         """The blobs below `path`, made if need be. Raises StartRefused."""
-        keep_memory()
+        keep_memory(8 * GATHER)
         layout = BlobLayout(path)
         try:
             await _in_thread(layout.prepare)
@@ -250,8 +250,12 @@ class FileBlobs:
                 raise NotFound("there is no such blob for you") from error
             raise
         with descriptor_of(opened) as descriptor:
+            buffer = memoryview(bytearray(min(BLOCK, stop - start)))
             while start < stop:
-                block = await _in_thread(os.pread, descriptor, min(BLOCK, stop - start), start)
+                wanted = buffer[: stop - start]
+                block = bytes(wanted[: read_at_hand(descriptor, wanted, start)])
+                if not block:
+                    block = await _in_thread(os.pread, descriptor, len(wanted), start)
                 if not block:
                     raise StorageUnavailable("a blob is shorter on disk than it was: restore it from a backup")
                 yield block

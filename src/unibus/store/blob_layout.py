@@ -200,6 +200,19 @@ def write_pieces(descriptor: int, pieces: Sequence[bytes], position: int, hasher
     return position
 
 
+def read_at_hand(descriptor: int, into: memoryview, start: int) -> int:
+    """Fill `into` from `start` on, as far as the system has that in memory; how many bytes, 0 where it would wait.
+
+    Never waits for the disk, and so needs no thread, which takes longer to be handed a block than to read it.
+    """
+    if not hasattr(os, "RWF_NOWAIT"):
+        return 0
+    try:
+        return os.preadv(descriptor, [into], start, os.RWF_NOWAIT)
+    except OSError:  # not at hand, or a file system that cannot tell: of any other the one who waits is told again
+        return 0
+
+
 def hash_data(descriptor: int, size: int) -> "_Hash":
     """The SHA-256, to go on with, of the first `size` bytes. Raises OSError when there are fewer."""
     hasher, position = sha256(), 0

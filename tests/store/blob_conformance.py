@@ -6,7 +6,7 @@ engine, reach below the port, or be relaxed for one of them.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
 from hashlib import sha256
 from itertools import pairwise
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.parts import Stuck, blocks
 from unibus.crypto.encoding import b64u
 from unibus.errors import DigestMismatch, InvalidInput, NotFound, StorageUnavailable, TooLarge, UploadConflict
 from unibus.store.blob_port import BlobStore, Held, Place
@@ -28,13 +29,6 @@ NOTE = b"sealed manifest"
 LARGE = os.urandom(5 * 2**20 + 7)
 LARGE_PLACE = Place("room", b64u(sha256(LARGE).digest()), "ada")
 MIB = 2**20
-
-
-async def blocks(*parts: bytes, error: Exception | None = None) -> AsyncIterator[bytes]:
-    for part in parts:
-        yield part
-    if error is not None:
-        raise error
 
 
 async def stored(store: BlobStore, place: Place = PLACE, data: bytes = DATA) -> Held:
@@ -233,18 +227,11 @@ class BlobConformance:
 
     async def test_of_two_senders_the_later_goes_on(self, store: BlobStore) -> None:
         await store.begin(PLACE, len(DATA))
-        reached, go_on = asyncio.Event(), asyncio.Event()
-
-        async def stuck() -> AsyncIterator[bytes]:
-            yield b"stale" * 100
-            reached.set()
-            await go_on.wait()
-            yield b"stale" * 100
-
-        first = asyncio.create_task(store.receive(PLACE, 0, stuck()))
-        await reached.wait()
+        stuck = Stuck(b"stale" * 100, after=b"stale" * 100)
+        first = asyncio.create_task(store.receive(PLACE, 0, stuck.blocks()))
+        await stuck.reached.wait()
         await store.receive(PLACE, 0, blocks(DATA))
-        go_on.set()
+        stuck.go_on.set()
         with pytest.raises(UploadConflict):
             await first
         await store.finish(PLACE, NOTE, 7)
@@ -263,22 +250,15 @@ class BlobConformance:
         self, store: BlobStore, open_blobs: OpenBlobs
     ) -> None:
         await store.begin(PLACE, len(DATA))
-        reached, go_on = asyncio.Event(), asyncio.Event()
-
-        async def stuck() -> AsyncIterator[bytes]:
-            yield DATA[:500]
-            reached.set()
-            await go_on.wait()
-            yield DATA[500:1000]
-
-        first = asyncio.create_task(store.receive(PLACE, 0, stuck()))
-        await reached.wait()
+        stuck = Stuck(DATA[:500], after=DATA[500:1000])
+        first = asyncio.create_task(store.receive(PLACE, 0, stuck.blocks()))
+        await stuck.reached.wait()
         last = asyncio.create_task(store.receive(PLACE, 2000, blocks(DATA[2000:]), ID))
         through = b64u(sha256(DATA[:2000]).digest())
         second = asyncio.create_task(store.receive(PLACE, 1000, blocks(DATA[1000:2000]), through))
         done, _ = await asyncio.wait({second, last}, timeout=0.1)
         assert not done
-        go_on.set()
+        stuck.go_on.set()
         assert [(await part).received for part in (first, second, last)] == [1000, 2000, 3000]
         again = await open_blobs()
         assert await again.finish(PLACE, NOTE, 7) == Held(PLACE, 3000, NOTE, 7)
@@ -286,19 +266,12 @@ class BlobConformance:
 
     async def test_a_part_that_waited_for_one_that_failed_does_not_count(self, store: BlobStore) -> None:
         await store.begin(PLACE, len(DATA))
-        reached, go_on = asyncio.Event(), asyncio.Event()
-
-        async def cut() -> AsyncIterator[bytes]:
-            yield DATA[:500]
-            reached.set()
-            await go_on.wait()
-            raise ConnectionError
-
-        first = asyncio.create_task(store.receive(PLACE, 0, cut()))
-        await reached.wait()
+        stuck = Stuck(DATA[:500], error=ConnectionError())
+        first = asyncio.create_task(store.receive(PLACE, 0, stuck.blocks()))
+        await stuck.reached.wait()
         second = asyncio.create_task(store.receive(PLACE, 1000, blocks(DATA[1000:])))
         await asyncio.wait({second}, timeout=0.1)
-        go_on.set()
+        stuck.go_on.set()
         outcomes = await asyncio.gather(first, second, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [ConnectionError, UploadConflict]
         assert (await store.begin(PLACE, len(DATA))).received == 0
@@ -308,20 +281,14 @@ class BlobConformance:
 
     async def test_nobody_waits_for_a_sender_that_was_overtaken(self, store: BlobStore) -> None:
         await store.begin(PLACE, len(DATA))
-        reached, never = asyncio.Event(), asyncio.Event()
-
-        async def dead() -> AsyncIterator[bytes]:
-            yield DATA[:500]
-            reached.set()
-            await never.wait()
-
-        lost = asyncio.create_task(store.receive(PLACE, 0, dead()))
-        await reached.wait()
+        stuck = Stuck(DATA[:500])
+        lost = asyncio.create_task(store.receive(PLACE, 0, stuck.blocks()))
+        await stuck.reached.wait()
         early = asyncio.create_task(store.receive(PLACE, 1000, blocks(DATA[1000:])))
         await asyncio.wait({early}, timeout=0.1)
         assert (await store.receive(PLACE, 0, blocks(DATA[:1000]))).received == 1000
         assert (await early).received == 3000
-        never.set()
+        stuck.go_on.set()
         with pytest.raises(UploadConflict):
             await lost
         await store.finish(PLACE, NOTE, 7)
@@ -329,21 +296,14 @@ class BlobConformance:
 
     async def test_a_part_that_waits_gets_into_no_other_upload(self, store: BlobStore) -> None:
         await store.begin(PLACE, len(DATA))
-        reached, go_on = asyncio.Event(), asyncio.Event()
-
-        async def stuck() -> AsyncIterator[bytes]:
-            yield b"stale" * 100
-            reached.set()
-            await go_on.wait()
-            yield b"stale" * 100
-
-        first = asyncio.create_task(store.receive(PLACE, 0, stuck()))
-        await reached.wait()
+        stuck = Stuck(b"stale" * 100, after=b"stale" * 100)
+        first = asyncio.create_task(store.receive(PLACE, 0, stuck.blocks()))
+        await stuck.reached.wait()
         second = asyncio.create_task(store.receive(PLACE, 1000, blocks(b"stale" * 400)))
         await asyncio.wait({second}, timeout=0.1)
         assert await store.abandon(PLACE)
         await store.begin(PLACE, len(DATA))
-        go_on.set()
+        stuck.go_on.set()
         outcomes = await asyncio.gather(first, second, return_exceptions=True)
         assert all(isinstance(outcome, UploadConflict | NotFound) for outcome in outcomes)
         await store.receive(PLACE, 0, blocks(DATA))
@@ -396,18 +356,11 @@ class BlobConformance:
 
     async def test_who_gives_up_while_sending_leaves_nothing(self, store: BlobStore, kept: Kept) -> None:
         await store.begin(LARGE_PLACE, len(LARGE))
-        reached, go_on = asyncio.Event(), asyncio.Event()
-
-        async def stuck() -> AsyncIterator[bytes]:
-            yield LARGE[: 3 * MIB]
-            reached.set()
-            await go_on.wait()
-            yield LARGE[3 * MIB :]
-
-        sending = asyncio.create_task(store.receive(LARGE_PLACE, 0, stuck()))
-        await reached.wait()
+        stuck = Stuck(LARGE[: 3 * MIB], after=LARGE[3 * MIB :])
+        sending = asyncio.create_task(store.receive(LARGE_PLACE, 0, stuck.blocks()))
+        await stuck.reached.wait()
         assert await store.abandon(LARGE_PLACE)
-        go_on.set()
+        stuck.go_on.set()
         with pytest.raises((UploadConflict, NotFound)):
             await sending
         assert await store.upload(LARGE_PLACE) is None

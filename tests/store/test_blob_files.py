@@ -19,10 +19,10 @@ from tests.store.blob_conformance import (
     BlobConformance,
     Kept,
     OpenBlobs,
-    blocks,
     read,
     stored,
 )
+from tests.support.parts import blocks
 from unibus.errors import DigestMismatch, NotFound, StartRefused, StorageUnavailable, TooLarge, UploadConflict
 from unibus.store.blob_files import FileBlobs
 from unibus.store.blob_port import BlobStore

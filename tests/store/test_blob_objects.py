@@ -22,11 +22,11 @@ from tests.store.blob_conformance import (
     BlobConformance,
     Kept,
     OpenBlobs,
-    blocks,
     read,
     stored,
 )
 from tests.store.blob_servers import Dial, DyingDial, Server, dialled, servers
+from tests.support.parts import Stuck, blocks
 from unibus.crypto.encoding import b64u
 from unibus.errors import DigestMismatch, NotFound, StorageUnavailable, UploadConflict
 from unibus.store.blob_objects import ObjectBlobs
@@ -214,19 +214,11 @@ async def test_an_upload_goes_on_through_another_node(open_blobs: OpenBlobs) -> 
 async def test_of_two_nodes_the_later_sender_goes_on(open_blobs: OpenBlobs) -> None:
     one, other = await open_blobs(), await open_blobs()
     await one.begin(LARGE_PLACE, len(LARGE))
-    reached, go_on = asyncio.Event(), asyncio.Event()
-
-    async def stuck() -> AsyncIterator[bytes]:
-        yield LARGE[: 2 * MIB + 5]
-        yield bytes(2 * MIB)
-        reached.set()
-        await go_on.wait()
-        yield bytes(MIB)
-
-    first = asyncio.create_task(one.receive(LARGE_PLACE, 0, stuck()))
-    await reached.wait()
+    stuck = Stuck(LARGE[: 2 * MIB + 5], bytes(2 * MIB), after=bytes(MIB))
+    first = asyncio.create_task(one.receive(LARGE_PLACE, 0, stuck.blocks()))
+    await stuck.reached.wait()
     await other.receive(LARGE_PLACE, 0, blocks(LARGE[: 4 * MIB]))
-    go_on.set()
+    stuck.go_on.set()
     with pytest.raises(UploadConflict):
         await first
     await other.receive(LARGE_PLACE, 4 * MIB, blocks(LARGE[4 * MIB :]))

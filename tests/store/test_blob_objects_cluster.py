@@ -22,11 +22,11 @@ from tests.store.blob_conformance import (
     BlobConformance,
     Kept,
     OpenBlobs,
-    blocks,
     read,
     stored,
 )
 from tests.store.blob_servers import WAIT, Dial, Server, servers
+from tests.support.parts import blocks
 from unibus.crypto.encoding import b64u
 from unibus.errors import NoQuorum, StorageUnavailable
 from unibus.store.blob_objects import ObjectBlobs

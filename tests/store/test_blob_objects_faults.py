@@ -15,11 +15,11 @@ from tests.store.blob_conformance import (
     MIB,
     NOTE,
     PLACE,
-    blocks,
     read,
     stored,
 )
 from tests.store.blob_servers import DyingDial, dialled, servers
+from tests.support.parts import blocks
 from unibus.errors import StorageUnavailable
 from unibus.store.blob_objects import ObjectBlobs
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.blob_conformance import DATA, NOTE, PLACE, blocks, read
+from tests.store.blob_conformance import DATA, NOTE, PLACE, read
 from tests.store.blob_servers import WAIT, dialled, servers
+from tests.support.parts import blocks
 from unibus.errors import StorageUnavailable
 from unibus.store.blob_objects import ObjectBlobs
 from unibus.store.blob_objects_layout import Subjects

@@ -11,6 +11,7 @@ import pytest
 
 from tests.builders import RoomStory, Story, identity, user
 from tests.services.running import Node
+from tests.support.parts import Stuck, blocks
 from unibus.crypto.encoding import b64u
 from unibus.crypto.frames import MESSAGES, Content, Purpose, seal_frame
 from unibus.errors import (
@@ -63,11 +64,6 @@ async def _opened(node: Node, clock: Clock, path: Path) -> AsyncIterator[Blobs]:
 async def blobs(node: Node, clock: Clock, tmp_path: Path) -> AsyncIterator[Blobs]:
     async with _opened(node, clock, tmp_path) as blobs:
         yield blobs
-
-
-async def blocks(*parts: bytes) -> AsyncIterator[bytes]:
-    for part in parts:
-        yield part
 
 
 def manifest(
@@ -162,6 +158,29 @@ async def test_who_was_removed_is_a_stranger(node: Node, blobs: Blobs, room: Roo
     await node.take("ada", room, room.removal("bob"))
     with pytest.raises(NotFound, match="no such room"):
         await (READS | WRITES)[act](blobs, room, "bob")
+
+
+async def test_a_part_that_is_on_its_way_does_not_outlast_the_membership(
+    node: Node, blobs: Blobs, room: RoomStory
+) -> None:
+    bob = user("bob")
+    await blobs.begin(bob, room.id, ID, len(DATA))
+    await blobs.receive(bob, room.id, ID, 0, blocks(DATA[:40]))
+    stuck = Stuck(DATA[40:50], after=DATA[50:60])
+    coming = asyncio.create_task(blobs.receive(bob, room.id, ID, 40, stuck.blocks()))
+    await stuck.reached.wait()
+    waiting = asyncio.create_task(blobs.receive(bob, room.id, ID, 60, blocks(DATA[60:])))
+    await asyncio.wait({waiting}, timeout=0.1)
+    await node.take("ada", room, room.removal("bob"))
+    stuck.go_on.set()
+    with pytest.raises(NotFound, match="no such room"):
+        await coming
+    with pytest.raises(UploadConflict):
+        await waiting
+    await node.take("ada", room, room.addition("bob"))
+    found = await blobs.upload(bob, room.id, ID)
+    assert isinstance(found, Upload)
+    assert found.received == 40
 
 
 async def test_a_download_ends_with_the_membership(node: Node, blobs: Blobs, room: RoomStory) -> None:

@@ -90,8 +90,14 @@ class Blobs:
     ) -> Upload:
         """Take a part of an upload that begins at `offset`. Raises as `BlobStore.receive`."""
         place = await self._writable(actor, room, blob)
+
+        async def while_writable() -> AsyncIterator[bytes]:
+            async for block in blocks:
+                yield block
+            await self._writable(actor, room, blob)  # it may have waited for its turn, and come for minutes
+
         try:
-            return await self._store.receive(place, offset, blocks, through)
+            return await self._store.receive(place, offset, while_writable(), through)
         except UnibusError:
             await self._recount(place)
             raise

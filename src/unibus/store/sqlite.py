@@ -18,6 +18,7 @@ from unibus.store.files import make_private, tighten
 from unibus.store.port import Append, Counts, Entry
 from unibus.store.schema import STEPS, Step, prepare
 from unibus.store.snapshot import write_snapshot
+from unibus.store.sqlite_commit import STATEMENTS
 from unibus.store.sqlite_errors import CLOSED, Condition, unavailable
 from unibus.store.sqlite_plan import Add, Adds, Claim, Forget, Probe
 from unibus.store.sqlite_writer import Writer
@@ -93,6 +94,7 @@ class SqliteStore:
                     f"synchronous = {synchronous}",
                     "foreign_keys = ON",
                     f"journal_size_limit = {WAL_KEPT}",
+                    "temp_store = MEMORY",  # what undoes one statement of many rows would else be a file at each commit
                 )
                 writing = await asyncio.to_thread(_for_writing, path, busy_timeout, settings)
                 for other in (reading, counting):
@@ -203,7 +205,13 @@ class SqliteStore:
 
 
 def _for_writing(path: Path, busy_timeout: float, settings: Iterable[str]) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(
+        path,
+        timeout=busy_timeout,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=STATEMENTS,
+    )
     try:
         for setting in settings:
             db.execute(f"PRAGMA {setting}")

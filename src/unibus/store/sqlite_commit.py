@@ -14,8 +14,10 @@ from unibus.store.sqlite_plan import Add, Adds, Answer, Claim, Follow, Forget, P
 
 # More than most writes need: on a full disk a page or two often still finds room where a write before it failed.
 PROBE_BYTES = 256 * 1024
-_ROWS = (64, 16, 4, 1)
-"""How many rows one statement inserts: few different texts, so that SQLite has them all prepared."""
+_ROWS = (*range(64, 0, -8), *range(7, 0, -1))
+"""How many rows one statement inserts: two statements for up to 71, of few enough texts to have them all prepared."""
+STATEMENTS = 256
+"""How many statements a connection that writes keeps prepared: those for the tables, and for a while of other sizes."""
 
 _LOG = ("INSERT INTO logs (name) VALUES", "(?)", "")
 _ENTRY = (
@@ -90,6 +92,7 @@ def _add(db: sqlite3.Connection, groups: Sequence[Sequence[Add]]) -> list[Answer
     if not groups:
         return []
     names = list({add.log for adds in groups for add in adds})
+    names += names[-1:] * (-len(names) % 8)  # which changes nothing: fewer texts to prepare
     lengths = db.execute(f"{LENGTHS} ({', '.join('?' * len(names))})", names).fetchall()
     rows = plan(groups, dict(lengths))
     _insert(db, _LOG, rows.logs)

@@ -63,3 +63,30 @@ async def test_an_error_reaches_each_of_its_group_and_ends_nothing() -> None:
         assert [(type(error), str(error)) for error in found] == [(type(server.error), str(server.error))] * 2
     server.error = None
     assert await queue.put("c") == "C"
+
+
+async def test_who_was_just_answered_together_comes_again_together() -> None:
+    server = Server()
+    queue = Queue(server.serve, most=9, most_bytes=10, within=20, patience=20)
+    asked = [asyncio.create_task(queue.put(what)) for what in "abcd"]
+    await asyncio.sleep(0.5)  # as long as they take, the next may wait
+    server.open.set()
+    await asyncio.gather(*asked)
+    asked = []
+    for what in "efgh":
+        asked.append(asyncio.create_task(queue.put(what)))
+        for _ in range(9):
+            await asyncio.sleep(0)
+    await asyncio.gather(*asked)
+    assert server.groups == [["a", "b", "c", "d"], ["e", "f", "g", "h"]]
+
+
+async def test_nobody_waits_long_for_others_who_do_not_come_again() -> None:
+    server = Server()
+    queue = Queue(server.serve, most=9, most_bytes=10, within=20, patience=0.01)
+    asked = [asyncio.create_task(queue.put(what)) for what in "abcd"]
+    await asyncio.sleep(0.1)
+    server.open.set()
+    await asyncio.gather(*asked)
+    assert await queue.put("e") == "E"
+    assert server.groups == [["a", "b", "c", "d"], ["e"]]

@@ -1,9 +1,14 @@
 """What waits to be written to the cluster, handed on in groups: one group is on its way at a time.
 
+Whoever writes one thing after another comes back in a moment: all who were just answered do. The first of them alone
+would be the next group, all others wait behind it, and nothing is done meanwhile. So a group that follows another at
+once is given a moment to become as large as that.
+
 Must never leave anybody without an answer, nor hand on what its caller was told will not be done.
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +16,7 @@ from typing import Generic, TypeVar
 
 from unibus.errors import StorageUnavailable
 
+PATIENCE = 0.03  # seconds, about what it takes to answer sixty and to hear from them again
 SLOW = "others write and the cluster is slow: try again"
 
 T = TypeVar("T")
@@ -44,7 +50,8 @@ def _refuse(waiter: Waiter[T, A]) -> None:
 class Queue(Generic[T, A]):
     """Hands on groups of at most `most` things and `most_bytes`, and one at least; `serve` settles each of a group.
 
-    What was not begun within `within` seconds is refused.
+    What was not begun within `within` seconds is refused. `patience` is for how many seconds a group waits at most for
+    as many as were just answered; it never waits longer than those took.
     """
 
     def __init__(
@@ -53,13 +60,19 @@ class Queue(Generic[T, A]):
         most: int,
         most_bytes: int,
         within: float,
+        patience: float = PATIENCE,
     ) -> None:
         self._serve = serve
         self._most = most
         self._most_bytes = most_bytes
         self._within = within
+        self._patience = patience
         self._waiting: deque[Waiter[T, A]] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._enough = 0
+        """So many are worth waiting for, until the loop's time `_until`."""
+        self._until = 0.0
+        self._grown = asyncio.Event()
 
     async def put(self, what: T, size: int = 0) -> A:
         """The answer to `what`. Raises StorageUnavailable when others take too long, and what `serve` settles with."""
@@ -67,6 +80,8 @@ class Queue(Generic[T, A]):
         self._waiting.append(waiter)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="kv queue")
+        if len(self._waiting) >= self._enough:
+            self._grown.set()
         refusing = asyncio.get_running_loop().call_later(self._within, _refuse, waiter)
         try:
             return await waiter.answer
@@ -74,15 +89,30 @@ class Queue(Generic[T, A]):
             refusing.cancel()
 
     async def _run(self) -> None:
-        while group := self._take():
-            try:
-                await self._serve(group)
-            except StorageUnavailable as error:
-                for waiter in group:  # an error each: who raises it leaves traces on it
-                    waiter.settle(type(error)(error.message))
-            except Exception as error:  # noqa: BLE001 - whatever it was, each that waits must be told
-                for waiter in group:
-                    waiter.settle(error)
+        now = asyncio.get_running_loop().time
+        while self._waiting:
+            await self._grow()
+            if group := self._take():
+                begin = now()
+                await self._hand_on(group)
+                self._enough, self._until = len(group), now() + min(now() - begin, self._patience)
+
+    async def _hand_on(self, group: Sequence[Waiter[T, A]]) -> None:
+        try:
+            await self._serve(group)
+        except StorageUnavailable as error:
+            for waiter in group:  # an error each: who raises it leaves traces on it
+                waiter.settle(type(error)(error.message))
+        except Exception as error:  # noqa: BLE001 - whatever it was, each that waits must be told
+            for waiter in group:
+                waiter.settle(error)
+
+    async def _grow(self) -> None:
+        self._grown.clear()
+        if len(self._waiting) < self._enough:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._until):
+                    await self._grown.wait()
 
     def _take(self) -> list[Waiter[T, A]]:
         group: list[Waiter[T, A]] = []

@@ -129,6 +129,7 @@ async def test_one_connection_too_many_is_told_so_and_ends() -> None:
         refused = await answer_on(reader)
         assert (refused.status, refused.problem) == (503, "connections-exhausted")
         assert await reader.read() == b""
+        assert not server.log  # anybody could have any number of lines written
         writer.close()
         # Those that were there first go on, and one that leaves makes room.
         held[0][1].write(GET[-1:])
@@ -216,9 +217,9 @@ async def test_a_client_that_asks_three_hundred_times_at_once_is_not_slowed(tmp_
 
 
 async def test_a_client_that_asks_too_fast_waits_as_told_and_gets_all(tmp_path: Path) -> None:
-    async with calls(tmp_path / "data", Limits(rate_per_user=40)) as (api, node):
-        pages = await asyncio.gather(*(api.records("directory", 0) for _ in range(440)))
-        assert len(pages) == 440
+    async with calls(tmp_path / "data", Limits(rate_per_user=10)) as (api, node):
+        pages = await asyncio.gather(*(api.records("directory", 0) for _ in range(120)))
+        assert len(pages) == 120
         assert 'status="429"' in await statuses(node)
 
 
@@ -236,7 +237,7 @@ async def test_the_rate_of_one_user_is_nobody_elses(tmp_path: Path) -> None:
         place = Place(str(ada.url), tmp_path / "data")
         async with place.enter("ada") as bus:
             await bus.admit("bob", identity("bob").card())
-        bob = ControlApi(str(ada.url), identity("bob").signing, time.time, 0.2)
+        bob = ControlApi(str(ada.url), identity("bob").signing, time.time, 1.0)
         assert ada.bus is not None
         bob.bus = ada.bus
         await bob.open()

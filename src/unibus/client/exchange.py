@@ -55,21 +55,19 @@ def unreachable(url: URL, error: aiohttp.ClientError | OSError) -> Unreachable |
             f"{str(url).rstrip('/')} ended the connection: if it wants a certificate of yours, name it with"
             " --client-cert"
         )
-    if cut_off:
-        return Unreachable(
-            f"{str(url).rstrip('/')} ended the connection: if it has tls, its address begins with https://"
-        )
     if isinstance(cause, ssl.SSLError):
         return Unreachable(
             f"{str(url).rstrip('/')} does not speak tls: if it has none, its address begins with http://"
         )
-    if isinstance(cause, OSError):  # of a refused connection asyncio gives words of its own
+    ask = "is the daemon (unibus-membershipd) running there?"
+    if cut_off:
+        reason = "it ended the connection"
+        ask += " if it has tls, its address begins with https://"
+    elif isinstance(cause, OSError):  # of a refused connection asyncio gives words of its own
         reason = os.strerror(cause.errno).lower() if cause.errno and cause.errno > 0 else reason_of(cause)
     else:
         reason = str(cause)
-    return Unreachable(
-        f"cannot reach {str(url).rstrip('/')}: {reason}; is the daemon (unibus-membershipd) running there?"
-    )
+    return Unreachable(f"cannot reach {str(url).rstrip('/')}: {reason}; {ask}")
 
 
 class NamedBody(NamedTuple):

@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from multidict import CIMultiDict
 
-from unibus.errors import NotFound, TooLarge, UnibusError
+from unibus.errors import ConnectionsExhausted, NotFound, TooLarge, UnibusError
 from unibus.http.dispatch import Answering
 from unibus.http.whole import Whole
 from unibus.model.problem import CONTENT_TYPE, plain_problem, to_problem
@@ -79,7 +79,8 @@ def answering(log: structlog.stdlib.BoundLogger, incident: Callable[[], str], *w
             status = response.status
         except UnibusError as error:
             status, refused = error.status, error
-            if status >= 500:
+            # Not what any stranger can bring about thousands of times a second: `/metrics` counts it.
+            if status >= 500 and not isinstance(error, ConnectionsExhausted):
                 log.warning("request failed", method=request.method, path=request.path, error=error.message)
             return problem_response(error)
         except web.HTTPException as error:

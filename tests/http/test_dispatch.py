@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 from aiohttp import web
-from tests.http.serving import raw, serving
+from tests.http.serving import raw, read_answer, serving
+
+from unibus.errors import RateLimited, UnibusError
 
 HOST = [("Host", "h")]
 
@@ -64,3 +66,36 @@ async def test_a_request_that_has_none_is_refused(asked: str, status: int, allow
         answer = await server.send(raw(method, target, HOST))
     assert answer is not None
     assert (answer.status, answer.headers.get("allow")) == (status, allowed)
+
+
+class Door:
+    """Lets one request in; the statuses of all that came."""
+
+    def __init__(self) -> None:
+        self.statuses: list[int] = []
+
+    def begins(self, _request: web.Request) -> None:
+        """See `Watcher.begins`."""
+        if self.statuses:
+            raise RateLimited("once is enough", retry_after=1.0)
+
+    def ends(self, _request: web.Request, status: int, _error: UnibusError | None, _seconds: float) -> None:
+        """See `Watcher.ends`."""
+        self.statuses.append(status)
+
+
+@pytest.mark.parametrize(("expected", "status"), [("a miracle", 417), ("100-continue", 200)])
+async def test_who_expects_something_is_counted_and_refused_like_all_others(expected: str, status: int) -> None:
+    door = Door()
+    asked = raw("GET", "/a/b", [*HOST, ("Expect", expected)])
+    async with serving(ROUTES, watchers=[door]) as server, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(asked)
+        if status == 200:
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        first = await read_answer(reader)
+        writer.close()
+        second = await server.send(asked)  # which is told to send nothing more
+    assert first is not None
+    assert second is not None
+    assert [first.status, second.status] == door.statuses == [status, 429]

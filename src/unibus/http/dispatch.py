@@ -39,17 +39,19 @@ def dispatching(routes: Iterable[web.AbstractRouteDef], answering: Answering, te
             tell(response.headers)
 
         async def answer(self) -> web.StreamResponse:
-            """What a handler answers, or what is wrong with the request's expectation."""
+            """What a handler answers."""
             found = plain.get((self.method, self.rel_url.raw_path))
             if found is None:
                 found = await router.resolve(self)
             self._match_info = found
-            if hdrs.EXPECT in self.headers:
-                refusal = await found.expect_handler(self)
-                await self.writer.drain()
-                if refusal is not None:
-                    return refusal
-            return await answering(self, found.handler)
+            return await answering(self, partial(_as_expected, found) if hdrs.EXPECT in self.headers else found.handler)
 
     made = partial(Routed, loop=asyncio.get_running_loop())
     return web.Server(Routed.answer, request_factory=made)  # type: ignore[arg-type]  # it gets what the factory made
+
+
+async def _as_expected(found: web.UrlMappingMatchInfo, request: web.Request) -> web.StreamResponse:
+    """What the handler answers who waits for leave to send a body. Raises web.HTTPException for other expectations."""
+    refusal = await found.expect_handler(request)
+    await request.writer.drain()
+    return refusal if refusal is not None else await found.handler(request)

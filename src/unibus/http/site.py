@@ -1,7 +1,7 @@
 """The listening socket and its connections, with every size and wait bounded.
 
-aiohttp answers some requests itself, in plain text: no such route, an unknown expectation, and, below all middlewares
-and with a traceback in the log, what it cannot parse. Here those become problems like any other. Must never decide
+aiohttp answers some requests itself, in plain text: no such route, an unknown expectation, and, seen by no watcher and
+with a traceback in the log, what it cannot parse. Here those become problems like any other. Must never decide
 anything about a request that a handler gets to see.
 """
 

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from tests.http.serving import Server, raw, serving
 
-from unibus.errors import BY_CODE, ListTooLong, SignatureMissing, UnibusError
+from unibus.errors import BY_CODE, ListTooLong, NotAUser, SignatureMissing, StorageUnavailable, UnibusError
 from unibus.http.api import read_model
 from unibus.http.body import read_body
 from unibus.http.limits import Limits
@@ -133,6 +133,58 @@ async def test_an_answer_that_breaks_half_way_does_not_look_whole() -> None:
         writer.close()
     assert everything.endswith(b"\r\n\r\nhello")
     assert [entry["event"] for entry in server.log] == ["request broke"]
+
+
+@pytest.mark.parametrize(
+    ("why", "events"),
+    [
+        (NotAUser("no longer"), []),
+        (TimeoutError(), []),
+        (ConnectionResetError(), []),
+        (StorageUnavailable("a disk is broken"), ["request broke"]),
+        (OSError(5, "a disk is broken"), ["request broke"]),
+    ],
+)
+async def test_an_answer_that_is_cut_off_for_its_asker_is_no_mistake(why: Exception, events: list[str]) -> None:
+    async def cut(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "10"})
+        await response.prepare(request)
+        await response.write(b"hello")
+        raise ConnectionAbortedError from why
+
+    async with serving([web.get("/", cut)]) as server, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(raw("GET", "/", HOST))
+        assert (await reader.read()).endswith(b"\r\n\r\nhello")
+        writer.close()
+    assert [entry["event"] for entry in server.log] == events
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["before it", "in the middle"])
+async def test_who_leaves_an_answer_leaves_nothing_in_the_log(*, begun: bool) -> None:
+    came, left = asyncio.Event(), asyncio.Event()
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        try:
+            if begun:
+                await response.prepare(request)
+            came.set()
+            while not begun and request.transport is not None:  # noqa: ASYNC110 - that it goes is no event
+                await asyncio.sleep(0)
+            await response.prepare(request)
+            while True:
+                await response.write(b"a" * 2**16)
+        finally:
+            left.set()
+
+    async with serving([web.get("/", endless)]) as server, asyncio.timeout(10):
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(raw("GET", "/", HOST))
+        await came.wait()
+        writer.transport.abort()
+        await left.wait()
+    assert server.log == []
 
 
 async def test_cancelling_is_no_error() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import ClientConnectionResetError, hdrs, web
 from aiohttp.typedefs import Handler
 from multidict import CIMultiDict
 
@@ -86,14 +86,8 @@ def answering(log: structlog.stdlib.BoundLogger, incident: Callable[[], str], *w
         except web.HTTPException as error:
             status = error.status
             raise  # aiohttp's own answers become problems in `http.site`, together with those that never get here
-        except Exception:
-            number = incident()
-            log.exception("request broke", incident=number, method=request.method, path=request.path)
-            if request.writer.output_size > 0:
-                # Part of another answer is out: only an aborted connection tells the client that it is not whole.
-                raise ConnectionAbortedError from None
-            message = f"the server made a mistake; tell its operator the number {number}, its log has more"
-            return problem_response(UnibusError(message, incident=number))
+        except Exception as error:  # noqa: BLE001 - whatever it was, who asked is answered
+            return _broken(error, request, log, incident)
         else:
             return response
         finally:
@@ -103,6 +97,33 @@ def answering(log: structlog.stdlib.BoundLogger, incident: Callable[[], str], *w
             refused = None  # it holds this frame by its traceback, and must not be held by it in turn
 
     return answer_with_problems
+
+
+def _broken(
+    error: Exception, request: web.Request, log: structlog.stdlib.BoundLogger, incident: Callable[[], str]
+) -> web.Response:
+    """The answer for an error that nobody expected. Raises ConnectionAbortedError where there can be none."""
+    begun = request.writer.output_size > 0
+    if _is_left(error, begun=begun):
+        raise ConnectionAbortedError from None
+    number = incident()
+    log.exception("request broke", incident=number, method=request.method, path=request.path)
+    if begun:
+        # Part of another answer is out: only an aborted connection tells the client that it is not whole.
+        raise ConnectionAbortedError from None
+    message = f"the server made a mistake; tell its operator the number {number}, its log has more"
+    return problem_response(UnibusError(message, incident=number))
+
+
+def _is_left(error: Exception, *, begun: bool) -> bool:
+    """Whether an answer ends because its asker is gone, or, once it has `begun`, takes no more or may have no more.
+
+    That is no mistake here, and whoever asks could fill a disk with what would be logged of it.
+    """
+    if not begun or not isinstance(error, ConnectionError):
+        return isinstance(error, ClientConnectionResetError)
+    why = error.__cause__ or error
+    return isinstance(why, ConnectionError | TimeoutError) or (isinstance(why, UnibusError) and why.status < 500)
 
 
 def _answer(status: int, members: Mapping[str, object], headers: Mapping[str, str]) -> web.Response:

@@ -189,10 +189,10 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - aiohttp's signature; its message repeats what was sent
     ) -> web.StreamResponse:
-        """The answer to what no handler saw. Raises ConnectionError if part of another answer is out already."""
+        """The answer to what no handler saw. Raises ConnectionError if part of another is out, or nobody is there."""
         self._ruined = True
         _forget_where(exc)
-        if request.writer.output_size > 0:
+        if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
             raise ConnectionAbortedError
         left_out = self._noted()
         if left_out is not None:

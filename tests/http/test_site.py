@@ -6,6 +6,7 @@ import pytest
 from aiohttp import web
 from tests.http.serving import raw, read_answer, serving
 
+from unibus.http.limits import Limits
 from unibus.http.site import UNREADABLE_AT_ONCE, Crowd
 
 
@@ -154,3 +155,24 @@ async def test_a_node_that_ends_lets_each_connection_go_with_its_next_answer(tar
             assert answer.headers.get("connection") == ("close" if ends else None)
         assert await reader.read() == b""
         writer.close()
+
+
+async def test_who_has_sent_the_next_request_already_does_not_rest() -> None:
+    """Both came at once: the second is at work when others look for room."""
+    begun, ends = asyncio.Event(), asyncio.Event()
+
+    async def slow(_request: web.Request) -> web.Response:
+        begun.set()
+        await ends.wait()
+        return web.Response(text="late")
+
+    routes = [web.get("/", hello), web.get("/slow", slow)]
+    async with serving(routes, limits=Limits(connections=1)) as server, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(raw("GET", "/", [("Host", "h")]) + raw("GET", "/slow", [("Host", "h")]))
+        await begun.wait()
+        await server.send(raw("GET", "/", [("Host", "h")]))
+        ends.set()
+        answers = [await read_answer(reader) for _ in range(2)]
+        writer.close()
+    assert [answer and answer.status for answer in answers] == [200, 200]

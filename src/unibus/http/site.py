@@ -230,7 +230,8 @@ class Connection(web.RequestHandler):
         except ConnectionError:
             return resp, True
         sent = (resp, False) if at_once else await super().finish_response(request, resp, start_time)
-        self._crowd.rests(self)
+        if not self._messages:  # else the next request is here already
+            self._crowd.rests(self)
         return sent
 
 

@@ -3,7 +3,8 @@
 Keys, below the bucket's own prefix; each is written once, but for `node`:
 
     log.<log>.<position>   one entry, or a run of entries of which this is the first one's position
-    part.<tag>.<number>    a piece of an entry too large for one message, written before it
+    part.<tag>.<number>    a piece of an entry too large for one message, written before it, the last one in one step
+                           with it; empty where a sweep of unfinished ones stands in the way (`kv_parts`)
     claim.<hash>           a claim: base64url of the SHA-256 of its name; until when, in Unix seconds
     node.<node>            the last sign of life of a node: bytes that the node's daemon chose
 

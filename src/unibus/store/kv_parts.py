@@ -31,7 +31,7 @@ class _Suspect(NamedTuple):
 
 
 class PartSweep:
-    """Sweeps the bucket of `node`. It remembers which parts are referred to, so that all are looked at once."""
+    """Sweeps the bucket of `node`. It remembers which parts are referred to, so that each is looked at only once."""
 
     def __init__(self, node: Callable[[], KvNode]) -> None:
         self._node = node

@@ -1,5 +1,7 @@
 """What goes wrong at a terminal: a pipe that nobody reads, ctrl-c at once, names that a terminal cannot show."""
 
+import os
+import select
 import signal
 import subprocess
 import sys
@@ -26,6 +28,24 @@ def test_who_waits_for_news_ends_with_who_reads_them(ada: Person, room: str, com
         finally:
             waiting.kill()
         assert waiting.stderr.read() == b""
+
+
+def test_who_waits_for_news_goes_on_in_a_pipe_that_the_shell_has_open_both_ways(ada: Person, room: str) -> None:
+    """Such as `exec 3<>pipe` makes: what was said itself is there to be read, which is no end."""
+    os.mkfifo(ada.home / "pipe")
+    pipe = os.open(ada.home / "pipe", os.O_RDWR)
+    ada.does("send", room, "the first")
+    waiting = ada.start("tail", room, "--since", "start", "--count", "2", stdout=pipe)
+    try:
+        with os.fdopen(pipe, "rb", buffering=0) as reading:
+            while not select.select([reading], [], [], 0.1)[0]:
+                assert waiting.poll() is None
+            ada.does("send", room, "the second")
+            ran = ada.end(waiting)
+            assert (ran.status, ran.err) == (0, "")
+            assert reading.read(4096).count(b"\n") == 2
+    finally:
+        waiting.kill()
 
 
 @pytest.mark.parametrize("program", [UNIBUS, DAEMON], ids=lambda program: program.name)

@@ -1,6 +1,7 @@
 """What every command shares: the address, the identity, the form of the output, one way to run what is asynchronous."""
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -122,7 +123,8 @@ async def while_read(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         working.cancel()
 
     # The writing end of a pipe never has anything to read: it is ready only when nobody has the other end any more.
-    piped = stat.S_ISFIFO(os.fstat(_STDOUT).st_mode)
+    only_writing = fcntl.fcntl(_STDOUT, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+    piped = only_writing and stat.S_ISFIFO(os.fstat(_STDOUT).st_mode)
     if piped:
         loop.add_reader(_STDOUT, close)
     try:

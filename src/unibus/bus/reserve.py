@@ -103,8 +103,13 @@ class Reserve:
             case _:
                 return
         cluster = more.get("cluster")
-        if not isinstance(cluster, dict) or cluster.get("leader") == self._name:  # else another node says
-            most = await self._give(config, most)
+        try:
+            if not isinstance(cluster, dict) or cluster.get("leader") == self._name:  # else another node says
+                most = await self._give(config, most)
+        finally:  # what it holds counts also while it takes no change
+            self._note(most, held)
+
+    def _note(self, most: int, held: int) -> None:
         before, self.closed = self.closed, most > 0 and is_taken(most - held, before=self.closed)
         if self.closed != before:
             self._log.warning(

@@ -24,7 +24,7 @@ class Limits:
     request_seconds: float = 60.0  # from headers to answer, where no blob is moved
     idle_seconds: float = 75.0  # for the next complete set of headers, and for taking any of an answer
     linger_seconds: float = 2.0  # how long the rest of a refused body is dropped, so that its sender sees the answer
-    connections: int = 500  # below the 1024 files that a process has by default
+    connections: int = 500  # few enough where the system allows 1024 files and no more
     rate_per_user: int = 200
     appends_per_user: int = 10  # records, which are kept for good
     append_burst: int = 2000

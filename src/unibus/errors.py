@@ -8,6 +8,7 @@ same class, both through `BY_CODE`.
 This module must never import anything of the project: every layer raises from here.
 """
 
+import os
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -363,3 +364,8 @@ def from_code(code: str, message: str, extra: Mapping[str, object]) -> UnibusErr
 def reason_of(error: OSError) -> str:
     """Why the system refused, in its own words and in lower case, to stand in the middle of a message."""
     return (error.strerror or str(error)).lower()
+
+
+def reason_by_number(error: OSError) -> str:
+    """As `reason_of`, for a connection or a listener, of whose refusal asyncio gives words of its own."""
+    return os.strerror(error.errno).lower() if error.errno and error.errno > 0 else reason_of(error)

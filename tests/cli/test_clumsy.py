@@ -103,7 +103,7 @@ def test_an_invite_that_is_none_is_not_withdrawn(ada: Person) -> None:
 def test_an_address_of_the_wrong_scheme_or_host_is_told(town: Town, ada: Person) -> None:
     url = town.url.replace("http://", "https://")
     said = ada.refused("--url", url, "health")
-    assert said == f"{url} does not speak tls: if it has none, its address begins with http://"
+    assert said == f"cannot speak tls with {url}: wrong version number; if it has none, its address begins with http://"
     said = ada.refused("--url", "http://no.such.host.invalid:1", "health")
     assert said.startswith("cannot reach http://no.such.host.invalid:1: ")
     assert "Errno" not in said

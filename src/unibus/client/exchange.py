@@ -3,7 +3,6 @@
 Never trusts what an answer says, follows no redirect, unpacks nothing, and takes no more than a bounded answer.
 """
 
-import os
 import re
 import secrets
 import ssl
@@ -30,7 +29,7 @@ from unibus.errors import (
     UnibusError,
     Unreachable,
     Untrusted,
-    reason_of,
+    reason_by_number,
 )
 from unibus.model.problem import from_problem
 
@@ -56,15 +55,16 @@ def unreachable(url: URL, error: aiohttp.ClientError | OSError) -> Unreachable |
             " --client-cert"
         )
     if isinstance(cause, ssl.SSLError):
+        why = (cause.reason or str(cause)).replace("_", " ").lower()
         return Unreachable(
-            f"{str(url).rstrip('/')} does not speak tls: if it has none, its address begins with http://"
+            f"cannot speak tls with {str(url).rstrip('/')}: {why}; if it has none, its address begins with http://"
         )
     ask = "is the daemon (unibus-membershipd) running there?"
     if cut_off:
         reason = "it ended the connection"
         ask += " if it has tls, its address begins with https://"
-    elif isinstance(cause, OSError):  # of a refused connection asyncio gives words of its own
-        reason = os.strerror(cause.errno).lower() if cause.errno and cause.errno > 0 else reason_of(cause)
+    elif isinstance(cause, OSError):
+        reason = reason_by_number(cause)
     else:
         reason = str(cause)
     return Unreachable(f"cannot reach {str(url).rstrip('/')}: {reason}; {ask}")

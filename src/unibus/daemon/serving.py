@@ -4,7 +4,6 @@ Part of the one place that wires the daemon (`daemon.node`). Must never decide a
 """
 
 import errno
-import os
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -17,7 +16,7 @@ from structlog.stdlib import BoundLogger
 
 from unibus import __version__
 from unibus.daemon.options import Options
-from unibus.errors import InviteUnknown, NotAUser, StartRefused, UnibusError, reason_of
+from unibus.errors import InviteUnknown, NotAUser, StartRefused, UnibusError, reason_by_number
 from unibus.http.api import Api, NatsPlace
 from unibus.http.audit import AuditApi, Auditor
 from unibus.http.auth import Authenticator
@@ -111,7 +110,7 @@ async def serve(parts: Parts, stack: AsyncExitStack) -> int:
         parts.metrics.watch("http_connections", "open HTTP connections", lambda: site.connections)
         await site.start()
     except OSError as error:
-        why = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else reason_of(error)
+        why = reason_by_number(error)
         taken = "end what listens there, or " if error.errno == errno.EADDRINUSE else ""
         raise StartRefused(f"cannot listen on --http-bind {host}:{port}: {why}; {taken}name another") from error
     return int(runner.addresses[0][1])

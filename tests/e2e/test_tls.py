@@ -24,6 +24,7 @@ from unibus import Bus, connect
 from unibus.client.connection import Client
 from unibus.client.founding import found_bus
 from unibus.client.health import fetch_health
+from unibus.client.joining import join_bus
 from unibus.client.trust import make_context
 from unibus.errors import CertificateRefused, InvalidInput, Unreachable
 from unibus.model.subjects import inbox_prefix
@@ -106,6 +107,26 @@ async def nats_connection(
         await client.close()
         raise
     return client
+
+
+async def test_founding_and_joining_take_an_authority_and_no_context_that_trusts_anybody(
+    start_daemon: StartDaemon, authority: Authority
+) -> None:
+    daemon = await start_daemon(*flags(authority.server()))
+    url, ada, bob = f"https://127.0.0.1:{daemon.http_port}", identity("ada"), identity("bob")
+    careless = ssl.create_default_context()
+    careless.check_hostname, careless.verify_mode = False, ssl.CERT_NONE
+    token = (daemon.data_dir / "bootstrap-token").read_text().strip()
+    with pytest.raises(InvalidInput, match="any certificate"):
+        await found_bus(url, ada, token, "ada", tls=careless)
+    bus = await found_bus(url, ada, token, "ada", ca=authority.ca)
+    async with connect(url, ada, ca=authority.ca) as at_ada:
+        invite = await at_ada.invite(handle="bob")
+    with pytest.raises(InvalidInput, match="any certificate"):
+        await join_bus(invite, bob, None, tls=careless)
+    assert await join_bus(invite, bob, None, ca=authority.ca) == "bob"
+    async with connect(url, bob, ca=authority.ca) as at_bob:
+        assert at_bob.id == bus
 
 
 async def test_messages_travel_over_tls_and_health_reads_it_back(safe: Safe) -> None:

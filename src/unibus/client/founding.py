@@ -8,6 +8,7 @@ from pathlib import Path
 from unibus.client.api import DEADLINE, ControlApi
 from unibus.client.changes import Signer, genesis_bus
 from unibus.client.memory import Memory
+from unibus.client.trust import chosen_context
 from unibus.crypto.identity import Identity
 from unibus.errors import BootstrapRefused
 
@@ -21,10 +22,11 @@ async def found_bus(
     state: Path | None = None,
     deadline: float = DEADLINE,
     tls: ssl.SSLContext | None = None,
+    ca: Path | None = None,
 ) -> str:
     """Make the bus that the daemon at `url` will serve, with `identity` as its first admin; returns the bus's id.
 
-    Of several addresses the first is the one whose daemon wrote `token`.
+    Of several addresses the first is the one whose daemon wrote `token`. `tls` and `ca` are as for `connect`.
 
     Raises BootstrapRefused for a wrong or spent token, InvalidInput for the handle, WrongBus if `state` knows another.
     """
@@ -32,7 +34,7 @@ async def found_bus(
     bus = genesis_bus(record)
     memory = Memory(state)
     memory.pin_bus(bus)
-    api = ControlApi(url, identity.signing, time.time, deadline, tls)
+    api = ControlApi(url, identity.signing, time.time, deadline, chosen_context(tls, ca))
     await api.open()
     try:
         await api.found(token, record)

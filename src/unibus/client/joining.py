@@ -13,6 +13,7 @@ from unibus.client.bus import connect
 from unibus.client.changes import Signer
 from unibus.client.memory import Memory
 from unibus.client.races import until_first
+from unibus.client.trust import chosen_context
 from unibus.crypto.encoding import unb64u
 from unibus.crypto.heads import Head
 from unibus.crypto.identity import Identity
@@ -29,16 +30,20 @@ async def join_bus(
     state: Path | None = None,
     deadline: float = DEADLINE,
     tls: ssl.SSLContext | None = None,
+    ca: Path | None = None,
 ) -> str:
     """Join by `token` as `handle`, and return the handle, which the invite may have fixed. `url` overrides the token's.
+
+    `tls` and `ca` are as for `connect`.
 
     Raises InviteUsed, InviteExpired, InviteWithdrawn, InviteUnknown; InvalidInput when neither names a handle;
     RuleBroken for a handle that is taken; WrongBus when the daemon serves another bus.
     """
+    context = chosen_context(tls, ca)
     memory = Memory(state)
     memory.pin_bus(token.bus)
     address = url or token.url
-    api = ControlApi(address, token.key, time.time, deadline, tls)
+    api = ControlApi(address, token.key, time.time, deadline, context)
     api.bus = token.bus
     sent: list[bytes] = []
     used: InviteUsed | None = None
@@ -54,7 +59,7 @@ async def join_bus(
     memory.save()
     # The server's word that it was appended is worth nothing: the verified directory has to say so.
     try:
-        async with connect(address, identity, bus=token.bus, state=state, deadline=deadline, tls=tls) as bus:
+        async with connect(address, identity, bus=token.bus, state=state, deadline=deadline, tls=context) as bus:
             return bus.directory.handle_of(identity.user)
     except NotAUser:
         raise used or NotAUser("the server says that you have joined, and does not show it") from None

@@ -1,13 +1,19 @@
 """`unibus send` and `unibus tail`: what goes in comes out, all of it, once, in order, and harmless to look at."""
 
+import asyncio
 import base64
 import os
 import re
 import subprocess
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.cli.commands import UNIBUS, WAIT, Person, interrupt
+from tests.cli.commands import UNIBUS, WAIT, Person, Town, interrupt
+from unibus import connect, load_identity
+from unibus.client.identity_file import state_path
+from unibus.crypto.frames import Content, seal_frame
+from unibus.model.subjects import room_messages
 
 
 def test_one_message_there_and_back(ada: Person, room: str) -> None:
@@ -85,6 +91,45 @@ def test_messages_never_control_the_terminal(ada: Person, room: str) -> None:
     raw = ada.does("--json", "tail", room, "--since", "start", "--count", "1")
     assert raw.removesuffix("\n").isprintable()
     assert ada.values("tail", room, "--since", "start", "--count", "1")[0]["text"] == hostile
+
+
+def test_a_tail_without_follow_ends_after_what_is_stored(ada: Person, room: str) -> None:
+    ada.does("send", room, stdin=b"one\ntwo\n")
+    assert [line[10:] for line in ada.does("tail", room, "--since", "start", "--no-follow").splitlines()] == [
+        "ada  one",
+        "ada  two",
+    ]
+    said = ada.refused("tail", room, "--no-follow", status=2)
+    assert said == "nothing is stored after now: say where to begin, such as --since start: see unibus tail --help"
+    said = ada.refused("tail", room, "--no-follow", "--signals", status=2)
+    assert said == "signals are not stored: leave --no-follow away: see unibus tail --help"
+
+
+def test_a_day_other_than_today_has_a_line_of_its_own(ada: Person, town: Town, room: str) -> None:
+    async def send_as_of(*times: datetime) -> None:
+        async with connect(town.url, load_identity(ada.identity), state=state_path(ada.identity)) as bus:
+            found = await bus.room(room)
+            key, epoch = await bus.keyring.current(found.state), found.state.epoch_ref(len(found.state.epochs))
+            heads = found.state.head, bus.directory.head
+            connection = await bus.link.connection(found.id, write=True)
+            for number, at in enumerate(times):
+                content = Content(int(at.timestamp() * 1000), *heads, (b"a message",))
+                frame = seal_frame(bus.identity.signing, key, epoch, b"a session of its"[:16], number, content)
+                await connection.request(room_messages(found.id, bus.user), frame, WAIT)
+
+    noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    asyncio.run(send_as_of(noon, noon + timedelta(hours=1), noon + timedelta(days=1)))
+    ada.does("send", room, "today")
+    *past, _, today = ada.does("tail", room, "--since", "start", "--no-follow").splitlines()
+    assert past == [
+        "2026-03-01",
+        "12:00:00  ada  a message",
+        "13:00:00  ada  a message",
+        "2026-03-02",
+        "12:00:00  ada  a message",
+    ]
+    assert today.endswith("  ada  today")
+    assert all(message.keys() >= {"sent_at"} for message in ada.values("tail", room, "--since", "start", "--no-follow"))
 
 
 def test_bytes_that_are_no_text_come_back_as_they_were(ada: Person, room: str) -> None:

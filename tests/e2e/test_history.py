@@ -1,11 +1,14 @@
 """What a late joiner sees under either policy, and what a revocation from the bus ends."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from tests.builders import identity, user
+from tests.e2e.conftest import StartDaemon
 from tests.support.people import WAIT, Place, tail
+from tests.support.processes import kill_nats_server
 from unibus.errors import NotAUser
 from unibus.model.bodies import History
 
@@ -108,3 +111,59 @@ async def test_an_identity_that_was_revoked_stays_so_and_its_handle_is_free(node
             ("ada", user("ada")),
             ("bob", user("robert")),
         ]
+
+
+async def test_reading_what_is_stored_ends_though_others_write_on(node: tuple[object, Place]) -> None:
+    _, place = node
+    await place.found("bob")
+    async with asyncio.timeout(WAIT), place.enter("ada") as ada, place.enter("bob") as bob:
+        room = await ada.create_room("ops")
+        await room.add("bob")
+        stored = [await room.send(str(number)) for number in range(100)]
+
+        async def write_on() -> None:
+            while True:
+                await room.send("more")
+
+        writing = asyncio.create_task(write_on())
+        try:
+            theirs = await bob.room("ops")
+            got = [message async for message in theirs.messages("start", follow=False)]
+            assert [message.position for message in got[:100]] == stored
+            assert {message.text for message in got[100:]} <= {"more"}
+        finally:
+            writing.cancel()
+            await asyncio.wait([writing])
+        rest = [message async for message in theirs.messages(got[-1].position, follow=False)]
+        assert {message.text for message in rest} == {"more"}
+        assert [message async for message in theirs.messages(rest[-1].position, follow=False)] == []
+
+
+async def test_reading_what_is_stored_ends_in_an_empty_room(node: tuple[object, Place]) -> None:
+    _, place = node
+    await place.found()
+    async with asyncio.timeout(WAIT), place.enter("ada") as ada:
+        room = await ada.create_room("ops")
+        assert [message async for message in room.messages("start", follow=False)] == []
+        await room.send("one")
+        assert [message async for message in room.messages("now", follow=False)] == []
+        assert [message.text async for message in room.messages("start", follow=False)] == ["one"]
+
+
+async def test_reading_what_is_stored_goes_on_over_a_new_connection_and_then_ends(
+    start_daemon: StartDaemon, data_dir: Path
+) -> None:
+    daemon = await start_daemon()
+    place = Place(daemon.url, data_dir)
+    await place.found()
+    async with asyncio.timeout(WAIT), place.enter("ada") as ada:
+        room = await ada.create_room("ops")
+        texts = [f"{number} {'x' * 200_000}" for number in range(60)]  # more than is on its way at once
+        for text in texts:
+            await room.send(text)
+        got: list[str] = []
+        async for message in room.messages("start", follow=False):
+            if not got:
+                kill_nats_server(data_dir)
+            got.append(message.text)
+        assert got == texts

@@ -12,17 +12,21 @@ from dataclasses import dataclass
 
 HEARTBEAT = 2.0  # seconds between heartbeats, as the daemon sets up the consumer
 SILENCE = 2.5 * HEARTBEAT
-_ACK = re.compile(r"\$JS\.ACK\.[^.]+\.[^.]+\.[0-9]+\.([0-9]{1,20})\.([0-9]{1,20})\.[0-9]+\.[0-9]+")
+_ACK = re.compile(r"\$JS\.ACK\.[^.]+\.[^.]+\.[0-9]+\.([0-9]{1,20})\.([0-9]{1,20})\.[0-9]+\.([0-9]{1,20})")
 _NUMBER = re.compile(r"[0-9]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Handle these bytes; `sequence` is the frame's number in the stream, `subject` what it was published to."""
+    """Handle these bytes; `sequence` is the frame's number in the stream, `subject` what it was published to.
+
+    `pending` is how many more frames of the room were stored when the server sent this one.
+    """
 
     sequence: int
     subject: str
     data: bytes
+    pending: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,12 @@ class Reopen:
     """Something was lost: open a new delivery."""
 
 
-Step = Frame | Reply | Reopen | None
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """All that is stored was delivered."""
+
+
+Step = Frame | Reply | Reopen | Idle | None
 
 
 class DeliveryState:
@@ -61,13 +70,15 @@ class DeliveryState:
         if sequence <= self.last:
             return None
         self.last = sequence
-        return Frame(sequence, subject, data)
+        return Frame(sequence, subject, data, int(found[3]))
 
     def _status(self, reply: str, headers: Mapping[str, str]) -> Step:
         if headers["Status"] != "100":
             return Reopen()
         consumed = headers.get("Nats-Last-Consumer", "")
-        if _NUMBER.fullmatch(consumed) and int(consumed) > self._consumed:
+        delivered = int(consumed) if _NUMBER.fullmatch(consumed) else None
+        if delivered is not None and delivered > self._consumed:
             return Reopen()
-        subject = reply or headers.get("Nats-Consumer-Stalled", "")
-        return Reply(subject) if subject.startswith("$JS.FC.") else None
+        if subject := reply or headers.get("Nats-Consumer-Stalled", ""):
+            return Reply(subject) if subject.startswith("$JS.FC.") else None
+        return Idle() if delivered == self._consumed else None

@@ -16,7 +16,7 @@ from nats.errors import Error as NatsError
 
 from unibus.client.backoff import PASSING, delays
 from unibus.client.connection import Connection
-from unibus.client.delivery import SILENCE, DeliveryState, Frame, Reopen, Reply
+from unibus.client.delivery import SILENCE, DeliveryState, Frame, Idle, Reopen, Reply
 from unibus.client.inbox import Inbox
 from unibus.client.judge import Judge
 from unibus.client.keeping import Keeper
@@ -83,8 +83,10 @@ class Reader:
         self._ended = error
         self._inbox.put(None)
 
-    async def messages(self, since: Position | None) -> AsyncGenerator[Iterable[Message], None]:
+    async def messages(self, since: Position | None, *, follow: bool = True) -> AsyncGenerator[Iterable[Message], None]:
         """All messages after `since`, or from now on if None, frame by frame; without end.
+
+        Unless they are to `follow`: then it ends after those that were stored when the first of them came.
 
         Raises NotFound when this identity is not, or no longer, in the room; NotAUser; Untrusted errors.
         """
@@ -92,12 +94,18 @@ class Reader:
         self._judge = Judge(seen, seen.last if since is None else None)
         self._opener = Opener(self._replica, self._keyring, self._room, self._judge)
         after = None if since is None else max(0, since.sequence - 1)
+        left: int | None = None
         async with aclosing(self._frames(after)) as frames:
             async for frame in frames:
-                first = since.offset + 1 if since is not None and frame.sequence == since.sequence else 0
-                yield await self._open(frame, first)
+                if frame is not None:
+                    first = since.offset + 1 if since is not None and frame.sequence == since.sequence else 0
+                    yield await self._open(frame, first)
+                    left = frame.pending if left is None else min(left - 1, frame.pending)
+                if not follow and (frame is None or left == 0):
+                    return
 
-    async def _frames(self, after: int | None) -> AsyncGenerator[Frame, None]:
+    async def _frames(self, after: int | None) -> AsyncGenerator[Frame | None, None]:
+        """The frames after `after`; None where the server has no more for now."""
         pauses, behind, begun = delays(cap=REOPEN_CAP), 0, False
         while True:
             connection = await self._link.connection()
@@ -114,7 +122,7 @@ class Reader:
                     connection.answered()
                     async with aclosing(self._follow(connection, state)) as frames:
                         async for frame in frames:
-                            after = frame.sequence
+                            after = after if frame is None else frame.sequence
                             yield frame
                 if not connection.gone.is_set():
                     await asyncio.sleep(next(pauses))  # however often a server makes one begin anew
@@ -144,7 +152,7 @@ class Reader:
             with contextlib.suppress(NatsError, OSError):
                 await subscription.unsubscribe()
 
-    async def _follow(self, connection: Connection, state: DeliveryState) -> AsyncGenerator[Frame, None]:
+    async def _follow(self, connection: Connection, state: DeliveryState) -> AsyncGenerator[Frame | None, None]:
         inbox = self._inbox
         gone = asyncio.create_task(_when_gone(connection, inbox), name="delivery watch")
         try:
@@ -155,6 +163,8 @@ class Reader:
                 match state.step(msg.subject, msg.reply, msg.headers, msg.data):
                     case Frame() as frame:
                         yield frame
+                    case Idle():
+                        yield None
                     case Reply(subject):
                         await connection.nats.publish(subject)
                     case Reopen():

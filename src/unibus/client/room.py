@@ -90,9 +90,11 @@ class Room:
         await self._outbox.drain()
 
     async def messages(
-        self, since: Since = "now", *, on_refused: Callable[[Refusal], None] | None = None
+        self, since: Since = "now", *, follow: bool = True, on_refused: Callable[[Refusal], None] | None = None
     ) -> AsyncGenerator[Message, None]:
         """Messages after `since`, without end: each once, in the bus's order, whatever happens in between.
+
+        Without `follow` it ends after those that are stored by now; where that is, the server says.
 
         `on_refused` hears of frames that do not verify; by default they go to the log as warnings. Raises NotFound
         when this identity is removed, NotAUser when it is revoked, Untrusted errors when the server's logs do not hold.
@@ -102,7 +104,7 @@ class Room:
         start = START if since == "start" else None if since == "now" else since
         self._readers.add(reader)
         try:
-            async with aclosing(reader.messages(start)) as frames:
+            async with aclosing(reader.messages(start, follow=follow)) as frames:
                 async for messages in frames:
                     for message in messages:
                         yield message

@@ -12,14 +12,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
+from tests.e2e.conftest import options
 from tests.services.running import running
 from unibus.bus import callout, callout_core, config, delivery_book, pace
 from unibus.bus.permissions import permissions
 from unibus.client import judge, signal_rules
 from unibus.crypto import frames, httpsig, jws, sealing
 from unibus.crypto.encoding import transcript
+from unibus.daemon.node import Node
 from unibus.errors import BY_CODE, UnibusError
 from unibus.http import api
 from unibus.http.auth import Authenticator
@@ -72,6 +75,18 @@ def test_every_error_that_a_client_finds_in_the_server_stands_in_the_trust_rules
     told = set().union(*(names(row[1]) for row in rows("Trust rules of a client")))
     untrusted = BY_CODE["untrusted"]
     assert told == {code for code, error in BY_CODE.items() if issubclass(error, untrusted)}
+
+
+async def test_every_metric_stands_in_the_table_of_metrics_and_no_other(tmp_path: Path) -> None:
+    async with (
+        Node(options(tmp_path / "data")) as node,
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{node.http_port}/metrics") as answer,
+    ):
+        shown = set(re.findall(r"^# TYPE (\w+)", await answer.text(), re.MULTILINE))
+    table = (ROOT / "docs" / "operations.md").read_text().partition("| metric |")[2].partition("\n\n")[0]
+    told = {name for row in table.splitlines()[2:] for name in names(row.split("|")[1])}
+    assert told == shown
 
 
 @pytest.mark.parametrize(

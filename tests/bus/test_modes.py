@@ -1,6 +1,9 @@
 """The weaker modes let everybody in; `warn` says what `enforce` would refuse; JetStream stays out of reach in both."""
 
+import asyncio
+import contextlib
 import secrets
+from typing import Literal
 
 import nats.errors
 import pytest
@@ -72,6 +75,26 @@ async def test_warn_names_subscriptions_that_enforce_would_refuse(start_stage: S
         await stage.log.heard("enforce would refuse this subscription", subject="room.*.sig.>")
     told = [entry["subject"] for entry in stage.log.entries if "subscription" in str(entry["event"])]
     assert sorted(map(str, told)) == sorted([subjects.events(other.user), "room.*.sig.>"])
+
+
+class _Deaf(asyncio.Event):
+    """Swallows a cancellation of who waits for it, as `asyncio.wait_for` of Python 3.11 may."""
+
+    async def wait(self) -> Literal[True]:
+        with contextlib.suppress(asyncio.CancelledError):
+            await super().wait()
+        return True
+
+
+async def test_what_looks_at_the_server_ends_with_it_though_it_swallows_a_cancellation(start_stage: StartStage) -> None:
+    stage = await start_stage(BusAuth.WARN)
+    async with stage.connect(stage.member(ROOM)):
+        while not stage.policy.asked.empty():
+            stage.policy.asked.get_nowait()
+        stage.policy.gate = _Deaf()
+        await stage.policy.asked.get()  # of the subscriptions
+        await stage.plane.stop()
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "subscriptions watch"]
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,12 @@ ours: it must never serve on with connections that a revocation did not reach. W
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 
 import nats.errors
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from structlog.typing import FilteringBoundLogger
 
 from unibus.bus import cluster_watch, config, copies, retention, snapshot, stream, taking_in
@@ -27,11 +25,10 @@ from unibus.bus.keys import BusKeys
 from unibus.bus.links import Links, dial_core
 from unibus.bus.listening import watch_subscriptions
 from unibus.bus.mark import Marker
+from unibus.bus.members import Members
 from unibus.bus.options import BusAuth, BusOptions
-from unibus.bus.pace import Pace
-from unibus.bus.pacing import sent_by, watch_pace
+from unibus.bus.pacing import watch_pace
 from unibus.bus.posture import Posture, read_posture
-from unibus.bus.registry import Registry
 from unibus.bus.reserve import Reserve
 from unibus.bus.retention import Retention
 from unibus.bus.server import Reached, Server
@@ -84,11 +81,9 @@ class Life:
         self._closing = contextlib.AsyncExitStack()
         self._links: Links | None = None
         self.deliveries: Deliveries | None = None
-        self.registry = Registry()
-        self._pace = Pace()
+        self._members: Members | None = None
         self._retention: Retention | None = None
         self.refusal: StartRefused | None = None
-        self._left = asyncio.Event()
         self._name = ""
         self._reached: Reached | None = None
         self.posture: Posture | None = None
@@ -113,7 +108,8 @@ class Life:
             if self._links is not None and not self.over.done():
                 if not self.hindrance:
                     await self._note_last(self._links)
-                await self._drain()
+                if self._members is not None and self.connections and await self._server.drain():
+                    await self._members.wait_gone(DRAIN_WITHIN)
         finally:
             await self._closing.aclose()
 
@@ -122,16 +118,8 @@ class Life:
 
         When this returns nothing of it is alive, or the server did not obey, and is subdued.
         """
-        reached = self.registry.revoke(user, room)
-        if self._links is None or self.deliveries is None:
-            return  # nobody was let in yet
-        try:
-            await asyncio.gather(*(self._kick(cid) for cid in reached))
-            await self.deliveries.end(user, room)
-            if self.deliveries.lingers(user):  # what is fed to nobody is heard by nobody
-                await asyncio.gather(*(self._kick(cid) for cid in self.registry.revoke(user)))
-        except BusUnavailable as error:
-            await self._lose_control(error)
+        if self._members is not None:  # else nobody was let in yet
+            await self._members.cut(user, room)
 
     async def retain(self, room: str, seconds: int | None, size: int | None) -> None:
         """Drop what the room no longer keeps. Raises BusUnavailable."""
@@ -207,6 +195,11 @@ class Life:
         return self.cluster.reason if self.cluster is not None else ""
 
     @property
+    def connections(self) -> int:
+        """How many connections members have."""
+        return len(self._members.registry) if self._members is not None else 0
+
+    @property
     def configured(self) -> bool:
         """Whether the server runs with the configuration that decides who may connect, by its own account."""
         return self.posture is not None and self._digest in {None, self.posture.digest}
@@ -239,13 +232,15 @@ class Life:
         if seat is None:
             await stream.ensure(links, options.max_payload, shared=options.records)
             await around.marker.begin(links)
-        await links.system.subscribe(f"$SYS.ACCOUNT.{config.MEMBERS}.*", cb=self._came_or_went)
-        await links.system.flush()
-        self._links = links
-        self._retention = Retention(links, around.marker.dropping)
         self.deliveries = Deliveries(
             links, around.policy, options.mode, around.log, seat, undelivered=around.undelivered
         )
+        server, monotonic = self.posture.server, around.monotonic
+        members = Members(links, server, self.deliveries, monotonic, self._lose_control)
+        await members.watch()
+        registry, pace = members.registry, members.pace
+        self._links, self._members = links, members
+        self._retention = Retention(links, around.marker.dropping)
         self._closing.push_async_callback(self.deliveries.close)
         if options.cluster is not None:
             self.cluster = ClusterWatch(
@@ -260,14 +255,10 @@ class Life:
             await Door(links, seat.node if seat else None, around.scaled, around.log).open()
         if options.mode is BusAuth.WARN:
             await tap(links, around.policy, around.log)
-            watching = watch_subscriptions(links, self.posture.server, self.registry, around.policy, around.log)
-            self._run(watching, "subscriptions watch")
-        monotonic = around.monotonic
+            self._run(watch_subscriptions(links, server, registry, around.policy, around.log), "subscriptions watch")
         if options.mode is BusAuth.ENFORCE:
-            server, registry = self.posture.server, self.registry
             self._run(
-                watch_pace(links, server, config.MEMBERS, registry, self._pace, monotonic, around.log, around.cut_off),
-                "pace",
+                watch_pace(links, server, config.MEMBERS, registry, pace, monotonic, around.log, around.cut_off), "pace"
             )
             self._run(watch_standing(links, server, registry, around.current, monotonic, around.log), "standing")
             if options.cluster is not None:
@@ -277,9 +268,9 @@ class Life:
         callout = Callout(
             links,
             around.keys,
-            self.posture.server,
+            server,
             around.policy,
-            self.registry,
+            registry,
             options.mode,
             clock=around.clock,
             random=around.random,
@@ -288,7 +279,7 @@ class Life:
             lease=self._server.lease,
             shared=options.cluster is not None,
             withheld=self.deliveries.lingers,
-            kept_out=lambda user: self._pace.kept_out(user, monotonic()),
+            kept_out=lambda user: pace.kept_out(user, monotonic()),
             shut_out=lambda user: self._server.shut_out.holds(user, monotonic()),
             monotonic=monotonic,
         )
@@ -300,7 +291,7 @@ class Life:
         """Have `check` run until this life is over; that it fails ends it."""
         task = asyncio.create_task(check, name=name)
         task.add_done_callback(self._check_ended)
-        self._closing.callback(task.cancel)
+        self._closing.push_async_callback(end_tasks, task)
 
     async def _unless_over(self, work: Coroutine[object, object, None]) -> None:
         """Do `work`, but give up as soon as this life is over or it took too long."""
@@ -345,30 +336,10 @@ class Life:
             self.refusal = error if isinstance(error, StartRefused) else None
             self._fail(f"the check of nats-server failed: {error}")
 
-    async def _came_or_went(self, message: Msg) -> None:
-        event = json.loads(message.data)
-        if self.posture is None or event["server"]["id"] != self.posture.server:
-            return  # another node's connection, which has a number of its own
-        cid = int(event["client"]["id"])
-        if message.subject.endswith(".DISCONNECT"):
-            self._pace.gone(cid, self.registry.user_of(cid), sent_by(event), self._around.monotonic())
-            self.registry.gone(cid)
-            self._left.set()
-        elif message.subject.endswith(".CONNECT") and not self.registry.came_up(cid):
-            try:
-                await self._kick(cid)
-            except BusUnavailable as error:
-                await self._lose_control(error)
-
     async def _lose_control(self, error: BusUnavailable) -> None:
         """A server that does not obey must not serve on with somebody who is out."""
         self._fail(f"a revocation did not get through: {error.message}")
         await self._server.subdue()
-
-    async def _kick(self, cid: int) -> None:
-        """Close connection `cid`; that it is gone already is an error of the server's answer, and as good."""
-        if self._links is not None and self.posture is not None:
-            await self._links.server(f"{self.posture.server}.KICK", {"cid": cid})
 
     def _link_lost(self, lost: asyncio.Future[str]) -> None:
         """Of a server that died this is the first sign; its own end, a moment later, is the better reason."""
@@ -380,16 +351,6 @@ class Life:
         with contextlib.suppress(BusUnavailable, TimeoutError):
             async with asyncio.timeout(_NOTE_WITHIN):
                 await self._around.marker.note(links)
-
-    async def _drain(self) -> None:
-        """Have members leave, and wait until they have, or long enough."""
-        if len(self.registry) and not await self._server.drain():
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_WITHIN):
-                while len(self.registry):
-                    self._left.clear()
-                    await self._left.wait()
 
     async def _stop(self) -> None:
         """One that failed its daemon gets no time to serve on."""

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import nats.errors
@@ -26,6 +27,7 @@ _PING_EVERY = 5
 _NOT_FOUND = 404
 _AGAIN = 0.01
 _CLOSE_WITHIN = 2.0
+_KICKED_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,15 @@ class Links:
     async def server(self, target: str, body: object = None) -> dict[str, object]:
         """The server's answer to the system request `target`, such as `<id>.VARZ`. Raises BusUnavailable."""
         return await _ask(self.system, f"$SYS.REQ.SERVER.{target}", body, SERVER_TIMEOUT)
+
+    async def kick(self, server: str, cids: Sequence[int]) -> None:
+        """End these connections at the server with the id `server`; it closes them after it has answered.
+
+        That one is gone already is an error of the server's answer, and as good. Raises BusUnavailable.
+        """
+        for start in range(0, len(cids), _KICKED_AT_ONCE):
+            kicks = (self.server(f"{server}.KICK", {"cid": cid}) for cid in cids[start : start + _KICKED_AT_ONCE])
+            await asyncio.gather(*kicks)
 
 
 async def dial_core(address: str, keys: BusKeys, log: FilteringBoundLogger, tls: ssl.SSLContext | None) -> Client:

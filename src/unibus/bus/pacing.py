@@ -17,7 +17,6 @@ from unibus.errors import BusUnavailable
 
 LOOK_EVERY = 1.0
 _PAGE = 512
-_AT_ONCE = 32
 _LATE = timedelta(seconds=10)
 """By so much nats-server may note a connection's activity later than what it sent."""
 
@@ -76,16 +75,9 @@ async def watch_pace(
                 pace.keep_out(user, now)
                 log.warning("a member sent too much and is kept out for a while", user=user)
                 cut_off(user)
-                await kick(links, server, registry.revoke(user))
+                await links.kick(server, registry.revoke(user))
         except BusUnavailable:
             continue  # what it means that nats-server does not answer is for others to say
-
-
-async def kick(links: Links, server: str, cids: list[int]) -> None:
-    """End these connections at the server with the id `server`. Raises BusUnavailable."""
-    for start in range(0, len(cids), _AT_ONCE):
-        kicks = (links.server(f"{server}.KICK", {"cid": cid}) for cid in cids[start : start + _AT_ONCE])
-        await asyncio.gather(*kicks)
 
 
 def sent_by(event: object) -> Received:

@@ -172,7 +172,7 @@ class BusPlane:
             "tls_until": posture.tls_until if posture else None,
             "websocket": posture.websocket if posture else None,
             "cluster": life.cluster.view if life is not None and life.cluster is not None else None,
-            "connections": len(life.registry) if life else 0,
+            "connections": life.connections if life else 0,
             "loss": self._shown(self._marker.loss),
             "deliveries": len(life.deliveries) if life and life.deliveries else 0,
         }

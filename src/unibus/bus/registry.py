@@ -23,6 +23,10 @@ class Connection:
     alive: bool = False
     revoked: bool = False
 
+    def may_carry(self, room: str) -> bool:
+        """Whether it carries `room`, or may once it is decided."""
+        return self.rooms is None or room in self.rooms
+
 
 class Registry:
     """All connections of members at one server, by their number there (`cid`)."""
@@ -83,19 +87,16 @@ class Registry:
 
     def revoke(self, user: str, room: str | None = None) -> list[int]:
         """Mark what `user` has, or only what carries `room`, as revoked; the numbers of those connections."""
-        return [connection.cid for connection in self._reached(user, room) if _mark(connection)]
+        return _revoke(one for one in self._all.values() if one.user == user and (room is None or one.may_carry(room)))
 
     def revoke_all(self) -> list[int]:
         """Mark everything as revoked; the numbers of what was not before."""
-        return [connection.cid for connection in self._all.values() if not connection.revoked and _mark(connection)]
-
-    def _reached(self, user: str, room: str | None) -> Iterable[Connection]:
-        for connection in self._all.values():
-            undecided = connection.rooms is None
-            if connection.user == user and (room is None or undecided or room in (connection.rooms or ())):
-                yield connection
+        return _revoke(one for one in self._all.values() if not one.revoked)
 
 
-def _mark(connection: Connection) -> bool:
-    connection.revoked = True
-    return True
+def _revoke(reached: Iterable[Connection]) -> list[int]:
+    numbers = []
+    for connection in reached:
+        connection.revoked = True
+        numbers.append(connection.cid)
+    return numbers

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from structlog.typing import FilteringBoundLogger
 
 from unibus.bus.links import Links
-from unibus.bus.pacing import kick
 from unibus.bus.registry import Registry
 from unibus.errors import BusUnavailable
 
@@ -60,7 +59,7 @@ async def watch_standing(
         if standing.lost(reason, clock()) and (members := registry.revoke_all()):
             log.warning("members are sent away until this node is current again", reason=reason, members=len(members))
             try:
-                await kick(links, server, members)
+                await links.kick(server, members)
             except BusUnavailable as error:
                 raise BusUnavailable(f"members could not be sent away: {error.message}") from error
         await asyncio.sleep(_EVERY)

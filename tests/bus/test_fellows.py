@@ -13,10 +13,10 @@ import pytest
 
 from tests.bus.stage import OTHER_ROOM, ROOM, Logbook
 from tests.bus.watched import Watched, watched
+from unibus.bus.consumers import Consumer, Settings
 from unibus.bus.elsewhere import lost
 from unibus.bus.fellows import END_WITHIN, UNREACHED, WITHIN, Fellows
 from unibus.bus.links import Links
-from unibus.bus.orphans import Consumer, Settings
 from unibus.model import subjects
 from unibus.tasks import end_tasks
 

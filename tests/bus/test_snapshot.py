@@ -10,7 +10,7 @@ import pytest
 from tests.bus.stage import OTHER_ROOM, Logbook, Stage, TablePolicy
 from unibus.bus.options import BusOptions
 from unibus.bus.plane import BusPlane
-from unibus.bus.private import restore_stream
+from unibus.bus.private import private_server, restore_stream
 from unibus.errors import BackupInvalid, BusUnavailable
 from unibus.services.ports import StreamState
 
@@ -80,3 +80,22 @@ async def test_a_bus_that_is_down_says_so(stage: Stage, tmp_path: Path) -> None:
     await stage.plane.stop()
     with pytest.raises(BusUnavailable):
         await stage.plane.snapshot(tmp_path / "snapshot")
+
+
+async def test_who_stops_waiting_for_an_answer_leaves_no_question_behind(tmp_path: Path) -> None:
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    async def question() -> None:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with private_server(BusOptions(tmp_path, port=0), tmp_path / "run", os.urandom, Logbook().logger) as server:
+        waiting = asyncio.create_task(server.links.unless_lost(question()))
+        await asked.wait()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert ended.is_set()

@@ -1,13 +1,12 @@
-"""Ends what other daemons of the cluster deliver to somebody who has lost it, when those daemons are silent.
+"""Finds what other daemons of the cluster deliver to somebody who has lost it, to be ended when those are silent.
 
-Must never end what nobody has lost: each delivery says itself whose it is, and of which room.
+Must never name what nobody has lost: each delivery says itself whose it is, and of which room.
 """
 
-import asyncio
 from collections.abc import Collection, Iterable
 
+from unibus.bus.consumers import Consumer, consumers
 from unibus.bus.links import Links
-from unibus.bus.orphans import Consumer, consumers
 from unibus.model import subjects
 from unibus.services.ports import Taken
 
@@ -31,8 +30,3 @@ async def deliveries_of(links: Links, taken: Collection[Taken]) -> list[str]:
         return []
     found, _ = await consumers(links)
     return lost(found, taken)
-
-
-async def end_deliveries(links: Links, names: Iterable[str]) -> None:
-    """End the deliveries called `names`. Raises BusUnavailable."""
-    await asyncio.gather(*(links.jetstream(f"CONSUMER.DELETE.{subjects.STREAM}.{name}") for name in names))

@@ -12,7 +12,8 @@ import nats.errors
 from nats.aio.msg import Msg
 from structlog.typing import FilteringBoundLogger
 
-from unibus.bus.elsewhere import deliveries_of, end_deliveries
+from unibus.bus.consumers import end_deliveries
+from unibus.bus.elsewhere import deliveries_of
 from unibus.bus.links import Links
 from unibus.bus.workers import Workers
 from unibus.crypto.encoding import dump_json
@@ -31,7 +32,7 @@ _LATE = 0.5
 _AGAIN = 0.1
 _MOST_AT_ONCE = 1000
 
-Followed = Callable[[str, int], Awaitable[None]]
+UntilFollowed = Callable[[str, int], Awaitable[None]]
 """Returns once the record at a position of a log has taken effect on this node."""
 
 
@@ -44,7 +45,7 @@ class Fellows:
     """The other daemons, for one that is called `node`. `alive` gives the nodes that were heard of late."""
 
     def __init__(
-        self, node: str, alive: Callable[[], Collection[str]], followed: Followed, log: FilteringBoundLogger
+        self, node: str, alive: Callable[[], Collection[str]], followed: UntilFollowed, log: FilteringBoundLogger
     ) -> None:
         self._node = node
         self._alive = alive

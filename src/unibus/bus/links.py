@@ -8,8 +8,9 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import nats.errors
 from nats.aio.client import Client
@@ -19,6 +20,7 @@ from unibus.bus.keys import BusKeys, login_seed
 from unibus.crypto.encoding import dump_json
 from unibus.crypto.nkeys import SigningKey
 from unibus.errors import BusUnavailable
+from unibus.tasks import end_tasks
 
 JETSTREAM_TIMEOUT = 5.0
 SERVER_TIMEOUT = 2.0
@@ -28,6 +30,8 @@ _NOT_FOUND = 404
 _AGAIN = 0.01
 _CLOSE_WITHIN = 2.0
 _KICKED_AT_ONCE = 32
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,18 @@ class Links:
     def curve(self) -> str:
         """The curve key (`X…`) of the server that these links go to."""
         return str(self.auth._server_info.get("xkey", ""))  # noqa: SLF001 - nats-py shows the server's INFO nowhere else
+
+    async def unless_lost(self, asked: Awaitable[T]) -> T:
+        """What is `asked` over a link; TimeoutError at once when one breaks, which nats-py would wait out."""
+        task = asyncio.ensure_future(asked)
+        racing: list[asyncio.Future[T] | asyncio.Future[str]] = [task, self.lost]
+        try:
+            await asyncio.wait(racing, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise TimeoutError
+            return task.result()
+        finally:
+            await end_tasks(task)
 
     async def server(self, target: str, body: object = None) -> dict[str, object]:
         """The server's answer to the system request `target`, such as `<id>.VARZ`. Raises BusUnavailable."""

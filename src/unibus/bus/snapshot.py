@@ -7,9 +7,8 @@ written.
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 import nats.errors
 
@@ -29,7 +28,6 @@ SETTLED = 5.0
 _LOOK = 0.1
 _WHOLE = (None, "204")
 """The status of the empty message that ends a snapshot, if all went well; any other tells why not."""
-T = TypeVar("T")
 
 
 async def save(links: Links, path: Path) -> StreamState:
@@ -103,25 +101,14 @@ async def _settled(links: Links, state: StreamState) -> StreamState | None:
 async def _send(links: Links, target: str, file: BinaryIO) -> dict[str, object]:
     try:
         while chunk := await asyncio.to_thread(file.read, CHUNK):
-            reply = await _unless_lost(links, links.core.request(target, chunk, timeout=STALLED))
+            reply = await links.unless_lost(links.core.request(target, chunk, timeout=STALLED))
             if reply.data:
                 raise BackupInvalid("nats-server cannot read its messages")
-        reply = await _unless_lost(links, links.core.request(target, b"", timeout=DIGESTED))
+        reply = await links.unless_lost(links.core.request(target, b"", timeout=DIGESTED))
         made = json.loads(reply.data)
     except (nats.errors.Error, TimeoutError, ValueError) as error:
         raise BusUnavailable("nats-server broke off while it took the messages in") from error
     return made if isinstance(made, dict) else {}
-
-
-async def _unless_lost(links: Links, asked: Awaitable[T]) -> T:
-    """The answer; TimeoutError at once when the link breaks, which nats-py would wait out."""
-    task = asyncio.ensure_future(asked)
-    racing: list[asyncio.Future[T] | asyncio.Future[str]] = [task, links.lost]
-    await asyncio.wait(racing, return_when=asyncio.FIRST_COMPLETED)
-    if not task.done():
-        task.cancel()
-        raise TimeoutError
-    return task.result()
 
 
 def read_state(answer: dict[str, object] | None) -> StreamState:

@@ -32,7 +32,7 @@ from unibus.model import bodies, subjects, wire
 from unibus.model.names import room_name_stands
 from unibus.model.problem import from_problem, to_problem
 from unibus.services import gate, membership
-from unibus.services.following import Claims
+from unibus.services.claims import Claims
 from unibus.services.ports import Grants
 
 ROOT = Path(__file__).parent.parent

@@ -8,6 +8,7 @@ same class, both through `BY_CODE`.
 This module must never import anything of the project: every layer raises from here.
 """
 
+import errno
 import os
 from collections.abc import Mapping
 from typing import ClassVar
@@ -369,3 +370,8 @@ def reason_of(error: OSError) -> str:
 def reason_by_number(error: OSError) -> str:
     """As `reason_of`, for a connection or a listener, of whose refusal asyncio gives words of its own."""
     return os.strerror(error.errno).lower() if error.errno and error.errno > 0 else reason_of(error)
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether the system refused because the disk, or the user's share of it, has no more room for this."""
+    return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -16,8 +16,8 @@ from structlog.typing import FilteringBoundLogger
 from unibus.bus import callout_core as core
 from unibus.bus.config import AUTH_TIMEOUT, LOGIN
 from unibus.bus.keys import BusKeys
-from unibus.bus.line import Line
 from unibus.bus.links import Links
+from unibus.bus.login_queue import LoginQueue
 from unibus.bus.options import BusAuth
 from unibus.bus.permissions import EVERYTHING, Permissions, permissions
 from unibus.bus.registry import Registry
@@ -86,13 +86,13 @@ class Callout:
         self._monotonic = monotonic
         self._logins = Rates(LOGINS, LOGINS_AT_ONCE, _ADDRESSES)
         self._workers = Workers("auth callout", MOST_AT_ONCE, log)
-        self._line: Line[Msg] = Line()
+        self._queue: LoginQueue[Msg] = LoginQueue()
         self._more = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begin to answer; nobody but the daemon gets in before."""
-        self._reading = asyncio.create_task(self._read(), name="auth callout line")
+        self._reading = asyncio.create_task(self._read(), name="auth callout queue")
         await self._links.auth.subscribe(core.SUBJECT, cb=self._asked)
         await self._links.auth.flush()
 
@@ -104,7 +104,7 @@ class Callout:
     async def _asked(self, message: Msg) -> None:
         if self._own_curve is not None and _reply_to(message) != self._own_curve:
             return  # another server of the cluster asks its own daemon; nobody else can read it
-        self._line.join(message, self._monotonic())
+        self._queue.join(message, self._monotonic())
         self._more.set()
 
     async def _read(self) -> None:
@@ -112,7 +112,7 @@ class Callout:
             await self._more.wait()
             until = self._monotonic() + _SLICE
             while (now := self._monotonic()) <= until:
-                message = self._line.next(now)
+                message = self._queue.next(now)
                 if message is None:
                     self._more.clear()
                     break

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
-from unibus.cluster.lock import Pin, runtime
+from unibus.cluster.pins import Pin, runtime
 from unibus.errors import InvalidInput
 
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")

@@ -33,8 +33,9 @@ from unibus.services.audit import Audit
 from unibus.services.backups import Backups
 from unibus.services.blobs import Blobs
 from unibus.services.books import Books
+from unibus.services.claims import Claims
 from unibus.services.followed import Followed
-from unibus.services.following import Claims, Following
+from unibus.services.following import Following
 from unibus.services.gate import Gate
 from unibus.services.membership import Membership
 from unibus.services.moving import Moving

@@ -5,7 +5,6 @@ about it holds. Until then nothing else there is touched, and whatever ends this
 """
 
 import contextlib
-import errno
 import logging
 import os
 import secrets
@@ -22,7 +21,7 @@ from unibus.bus.private import restore_stream
 from unibus.crypto.encoding import unb64u
 from unibus.crypto.httpsig import WINDOW
 from unibus.daemon.data_dir import BLOBS, RESTORING, STORE, DataDir
-from unibus.errors import BackupInvalid, BusUnavailable, StartRefused, StorageUnavailable, reason_of
+from unibus.errors import BackupInvalid, BusUnavailable, StartRefused, StorageUnavailable, is_disk_full, reason_of
 from unibus.model.backup import MANIFEST, Header, Messages, Records, Seal, StoredBlob
 from unibus.services.audit import Audit
 from unibus.services.ports import StreamState
@@ -72,8 +71,7 @@ async def restore(
             sync_tree(work)
             held.commit()
         except OSError as error:
-            full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-            reason = "the disk is full" if full else reason_of(error)
+            reason = "the disk is full" if is_disk_full(error) else reason_of(error)
             raise StorageUnavailable(f"the backup cannot be restored: {reason}; mend that and try again") from error
         except BackupInvalid as error:
             raise BackupInvalid(f"{path} is not a backup to restore: {error.message}") from error

@@ -46,7 +46,7 @@ _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
 class Claims(Protocol):
-    """What is asked of the services: `unibus.services.following.Claims` fits."""
+    """What is asked of the services: `unibus.services.claims.Claims` fits."""
 
     async def claim(self, name: str, expires_at: int) -> bool:
         """Claim `name` until the Unix time `expires_at`; False if it is claimed already."""

@@ -6,7 +6,6 @@ the same whatever the size. Holds what the node holds anyway, and no nonces.
 """
 
 import asyncio
-import errno
 import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,7 +16,7 @@ from typing import BinaryIO
 
 from unibus.crypto.encoding import b64u
 from unibus.crypto.heads import digest
-from unibus.errors import BackupInvalid, LimitReached, NotFound, StorageUnavailable
+from unibus.errors import BackupInvalid, LimitReached, NotFound, StorageUnavailable, is_disk_full
 from unibus.model.backup import (
     END,
     MANIFEST,
@@ -42,7 +41,6 @@ from unibus.store.port import Store
 from unibus.store.snapshot import read_snapshot
 
 READ = 2**20
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +102,7 @@ class Backups:
             await asyncio.to_thread(self._work.mkdir, mode=0o700)
             return await self._copy()
         except OSError as error:
-            reason = "the disk is full" if error.errno in _FULL else "the disk refuses to read or write"
+            reason = "the disk is full" if is_disk_full(error) else "the disk refuses to read or write"
             raise StorageUnavailable(f"the backup cannot be made: {reason}; mend that and try again") from error
         except BackupInvalid as error:
             raise StorageUnavailable(f"the backup cannot be made: {error.message}; restore an older one") from error

@@ -19,7 +19,6 @@ from unibus.services.consequences import Action, Cut, Withdraw, after_directory,
 from unibus.services.followed import Followed
 from unibus.services.moves import LOG as MOVES
 from unibus.services.ports import BusEffects
-from unibus.store.port import Store
 
 AGAIN = 0.5  # seconds
 
@@ -101,37 +100,3 @@ def takes_away(raw: bytes) -> bool:
         return True
     kind = payload.get("type") if isinstance(payload, dict) else None
     return not isinstance(kind, str) or kind not in TYPES or TYPES[kind] in _TAKES_AWAY
-
-
-class Claims:
-    """Claims of the store. Whatever is decided after one is decided on a directory that is no older than the claim.
-
-    `check_clock` raises StorageUnavailable while this node cannot tell what is fresh. On a node that is `alone` nobody
-    else acknowledges anything.
-    """
-
-    def __init__(
-        self, store: Store, books: Books, check_clock: Callable[[], None] = lambda: None, *, alone: bool = False
-    ) -> None:
-        self._store = store
-        self._books = books
-        self._check_clock = check_clock
-        self._alone = alone
-
-    async def claim(self, name: str, expires_at: int) -> bool:
-        """See `Store.claim`."""
-        self._check_clock()
-        claimed = await self._store.claim(name, expires_at)
-        await self._books.refresh()
-        return claimed
-
-    async def catch_up(self) -> None:
-        """Bring the directory up to all that was acknowledged, by whichever node. Raises StorageUnavailable.
-
-        In a cluster that takes one write, which all share that wait for it.
-        """
-        self._check_clock()
-        self._books.check_read()
-        if not self._alone:
-            await self._store.sync()
-        await self._books.refresh()

@@ -7,7 +7,6 @@ bootstrap token may do any of it. Must never touch a bus that is there.
 """
 
 import asyncio
-import errno
 import hashlib
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from unibus.crypto.encoding import b64u, unb64u
 from unibus.crypto.httpsig import WINDOW
-from unibus.errors import BackupInvalid, InvalidInput, RuleBroken, StorageUnavailable
+from unibus.errors import BackupInvalid, InvalidInput, RuleBroken, StorageUnavailable, is_disk_full
 from unibus.model.backup import MANIFEST, Messages, Records, StoredBlob
 from unibus.model.moving import MoveView
 from unibus.model.records import DIRECTORY
@@ -33,7 +32,6 @@ from unibus.store.blob_port import BlobStore, Held, Upload
 from unibus.store.port import Append, PositionTaken, Store
 from unibus.store.snapshot import read_snapshot
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ANEW = "go on with that one, or start the cluster anew, with empty data directories"
 
 
@@ -179,7 +177,7 @@ class Moving:
             except PositionTaken as error:
                 raise RuleBroken("another move into this cluster goes on at the same time") from error
             except OSError as error:
-                reason = "the disk is full" if error.errno in _FULL else "the disk refuses to read or write"
+                reason = "the disk is full" if is_disk_full(error) else "the disk refuses to read or write"
                 raise StorageUnavailable(f"the move cannot go on: {reason}; mend that and try again") from error
             finally:
                 self._tell("", 0)

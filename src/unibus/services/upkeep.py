@@ -42,19 +42,31 @@ async def _is_ours(store: Store, what: str, every: float, clock: Callable[[], fl
     return await store.claim(f"upkeep/{what}/{span}", int((span + 2) * every))
 
 
+async def _sweep(
+    store: Store,
+    what: str,
+    work: Callable[[], Awaitable[object]],
+    clock: Callable[[], float],
+    ready: Callable[[], None],
+    every: float,
+) -> None:
+    """Do `work`, which is called `what`, as soon as `ready` raises nothing, then every so many seconds, without end."""
+    while True:
+        try:
+            ready()
+            if await _is_ours(store, what, every, clock):
+                await work()
+            await asyncio.sleep(every)
+        except (StorageUnavailable, BusUnavailable) as error:
+            log.warning("a sweep was not done", of=what, reason=error.message)
+            await asyncio.sleep(min(every, EVERY))
+
+
 async def sweep_blobs(
     store: Store, blobs: Blobs, clock: Callable[[], float], ready: Callable[[], None], every: float = SWEEP_EVERY
 ) -> None:
     """Drop stale uploads and blobs that nothing refers to: as soon as `ready` raises nothing, then now and then."""
-    while True:
-        try:
-            ready()
-            if await _is_ours(store, "blobs", every, clock):
-                await blobs.sweep()
-            await asyncio.sleep(every)
-        except StorageUnavailable as error:
-            log.warning("blobs not swept", reason=error.message)
-            await asyncio.sleep(min(every, EVERY))
+    await _sweep(store, "blobs", blobs.sweep, clock, ready, every)
 
 
 async def sweep_parts(
@@ -64,17 +76,16 @@ async def sweep_parts(
     ready: Callable[[], None],
     every: float = SWEEP_EVERY,
 ) -> None:
-    """Have `sweep` drop what writers left half done until a Unix time: as soon as `ready` raises nothing, then now and
-    then. It says how many there were."""
-    while True:
-        try:
-            ready()
-            if await _is_ours(store, "parts", every, clock) and (dropped := await sweep(clock() - LEFT_OVER)):
-                log.info("parts of records that were never finished were dropped", records=dropped)
-            await asyncio.sleep(every)
-        except StorageUnavailable as error:
-            log.warning("parts of records not swept", reason=error.message)
-            await asyncio.sleep(min(every, EVERY))
+    """Have `sweep` drop what writers left half done until a Unix time, and say how much of it there was.
+
+    As soon as `ready` raises nothing, then now and then.
+    """
+
+    async def drop() -> None:
+        if dropped := await sweep(clock() - LEFT_OVER):
+            log.info("parts of records that were never finished were dropped", records=dropped)
+
+    await _sweep(store, "parts", drop, clock, ready, every)
 
 
 async def free_abandoned(
@@ -85,15 +96,7 @@ async def free_abandoned(
     every: float = SWEEP_EVERY,
 ) -> None:
     """Free what rooms without members hold: as soon as `ready` raises nothing, then now and then, without end."""
-    while True:
-        try:
-            ready()
-            if await _is_ours(store, "abandoned", every, clock):
-                await abandoned.sweep()
-            await asyncio.sleep(every)
-        except (StorageUnavailable, BusUnavailable) as error:
-            log.warning("rooms without members not freed", reason=error.message)
-            await asyncio.sleep(min(every, EVERY))
+    await _sweep(store, "abandoned", abandoned.sweep, clock, ready, every)
 
 
 async def recount_blobs(blobs: Blobs, every: float = EVERY) -> None:

@@ -6,7 +6,6 @@ Must never give out a byte of an upload, nor take one of a part whose sender was
 """
 
 import asyncio
-import errno
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine
 from hashlib import sha256
@@ -14,9 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from unibus.crypto.encoding import b64u
-from unibus.errors import DigestMismatch, NotFound, StartRefused, StorageUnavailable, TooLarge, UploadConflict
+from unibus.errors import (
+    DigestMismatch,
+    NotFound,
+    StartRefused,
+    StorageUnavailable,
+    TooLarge,
+    UploadConflict,
+    is_disk_full,
+)
 from unibus.store.blob_layout import BLOCK, BlobLayout, descriptor_of, hash_data, read_at_hand, write_pieces
-from unibus.store.blob_line import Line
+from unibus.store.blob_order import PartOrder
 from unibus.store.blob_port import GONE, MIXED_UP, Held, Place, Upload
 from unibus.writing import GATHER, OneAhead, keep_memory
 
@@ -25,11 +32,10 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def _refusal(error: OSError) -> StorageUnavailable:
-    if error.errno in _FULL:
+    if is_disk_full(error):
         return StorageUnavailable("the disk is full: free some space and try again, no restart is needed")
     return StorageUnavailable("the disk refuses to read or write blobs: see the daemon's log and the system's")
 
@@ -58,14 +64,14 @@ class _Going:
     Of what `came`, `received` bytes are on disk and count; whoever puts more there holds `syncing`.
     """
 
-    __slots__ = ("came", "hasher", "line", "lock", "received", "size", "syncing", "turn")
+    __slots__ = ("came", "hasher", "lock", "order", "received", "size", "syncing", "turn")
 
     def __init__(self, size: int, received: int, hasher: "_Hash | None") -> None:
         self.size = size
         self.came = self.received = received
         self.hasher = hasher
         self.turn = 0
-        self.line = Line()
+        self.order = PartOrder()
         self.syncing = asyncio.Lock()  # before `lock`, where one has both
         self.lock = asyncio.Lock()
 
@@ -120,7 +126,7 @@ class FileBlobs:
     ) -> Upload:
         """See `BlobStore.receive`."""
         going = await self._find_going(place)
-        async with going.line.after_earlier(offset):
+        async with going.order.after_earlier(offset):
             if offset < going.came:
                 async with going.syncing:
                     pass  # it is refused, but is to be told only of what is on disk

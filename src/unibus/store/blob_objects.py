@@ -19,7 +19,6 @@ from nats.aio.client import Client
 
 from unibus.crypto.encoding import b64u
 from unibus.errors import DigestMismatch, NotFound, StorageUnavailable, UploadConflict
-from unibus.store.blob_line import Line
 from unibus.store.blob_objects_hashes import Hashes
 from unibus.store.blob_objects_layout import (
     Announced,
@@ -36,6 +35,7 @@ from unibus.store.blob_objects_layout import (
 from unibus.store.blob_objects_reading import read_chunks
 from unibus.store.blob_objects_survey import clear, some_at_once, survey
 from unibus.store.blob_objects_wire import Bucket, Full, Moved
+from unibus.store.blob_order import PartOrder
 from unibus.store.blob_port import GONE, MIXED_UP, Held, Place, Upload, check_parts
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class ObjectBlobs:
         self._subjects = subjects
         self._clock = clock
         self._hashes = Hashes()
-        self._lines: WeakValueDictionary[Place, Line] = WeakValueDictionary()
+        self._orders: WeakValueDictionary[Place, PartOrder] = WeakValueDictionary()
 
     @classmethod
     async def open(
@@ -104,8 +104,8 @@ class ObjectBlobs:
         self, place: Place, offset: int, blocks: AsyncIterator[bytes], through: str | None = None
     ) -> Upload:
         """See `BlobStore.receive`."""
-        line = self._lines.setdefault(place, Line())
-        async with line.after_earlier(offset):
+        order = self._orders.setdefault(place, PartOrder())
+        async with order.after_earlier(offset):
             return await self._receive(place, offset, blocks, through)
 
     async def _receive(self, place: Place, offset: int, blocks: AsyncIterator[bytes], through: str | None) -> Upload:

@@ -19,6 +19,7 @@ from unibus.store.blob_objects_layout import (
 )
 from unibus.store.blob_objects_wire import Bucket, Listing, Message
 from unibus.store.blob_port import Held, Upload
+from unibus.tasks import end_tasks
 
 T = TypeVar("T")
 _AT_ONCE = 16
@@ -67,8 +68,7 @@ async def some_at_once(ask: Callable[[str], Awaitable[T]], about: Iterable[str])
     try:
         return await asyncio.gather(*asking)
     finally:
-        for question in asking:
-            question.cancel()
+        await end_tasks(*asking)
 
 
 async def _all(bucket: Bucket, listing: Listing) -> list[Message]:

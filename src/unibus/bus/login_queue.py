@@ -19,8 +19,8 @@ MOST = 20_000
 """Who wait at once; each is some kilobytes."""
 
 
-class Line(Generic[T]):
-    """Those who wait. Times are seconds of one clock that never goes back."""
+class LoginQueue(Generic[T]):
+    """Logins that wait. Times are seconds of one clock that never goes back."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[float, T]] = deque(maxlen=MOST)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster.example import ROOT
 from unibus.cluster.bundle import bundle_id, requirements
-from unibus.cluster.lock import Pin, runtime
+from unibus.cluster.pins import Pin, runtime
 from unibus.errors import InvalidInput
 
 LOCK = (ROOT / "requirements.lock").read_text()

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 
-class Line:
+class PartOrder:
     """The parts of one upload that are on their way, by where they begin."""
 
     def __init__(self) -> None:

@@ -2,5 +2,6 @@
 
 import pytest
 
-# The suite is not a test module of its own; its asserts are to explain themselves all the same.
-pytest.register_assert_rewrite("tests.store.conformance")
+# The suites are no test modules of their own; their asserts are to explain themselves all the same.
+for suite in ("conformance", "blob_conformance", "blob_parts_conformance"):
+    pytest.register_assert_rewrite(f"tests.store.{suite}")

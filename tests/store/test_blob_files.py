@@ -9,19 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.blob_conformance import (
-    DATA,
-    ID,
-    LARGE,
-    LARGE_PLACE,
-    MIB,
-    PLACE,
-    BlobConformance,
-    Kept,
-    OpenBlobs,
-    read,
-    stored,
-)
+from tests.store.blob_conformance import BlobConformance
+from tests.store.blob_samples import DATA, ID, LARGE, LARGE_PLACE, MIB, PLACE, Kept, OpenBlobs, read, stored
 from tests.support.parts import blocks
 from unibus.errors import DigestMismatch, NotFound, StartRefused, StorageUnavailable, TooLarge, UploadConflict
 from unibus.store.blob_files import FileBlobs

@@ -11,20 +11,8 @@ from hashlib import sha256
 
 import pytest
 
-from tests.store.blob_conformance import (
-    DATA,
-    ID,
-    LARGE,
-    LARGE_PLACE,
-    MIB,
-    NOTE,
-    PLACE,
-    BlobConformance,
-    Kept,
-    OpenBlobs,
-    read,
-    stored,
-)
+from tests.store.blob_conformance import BlobConformance
+from tests.store.blob_samples import DATA, ID, LARGE, LARGE_PLACE, MIB, NOTE, PLACE, Kept, OpenBlobs, read, stored
 from tests.store.blob_servers import Dial, DyingDial, Server, dialled, servers
 from tests.support.parts import Stuck, blocks
 from unibus.crypto.encoding import b64u

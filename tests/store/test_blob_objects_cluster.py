@@ -12,19 +12,8 @@ from typing import TypeVar
 
 import pytest
 
-from tests.store.blob_conformance import (
-    DATA,
-    LARGE,
-    LARGE_PLACE,
-    MIB,
-    NOTE,
-    PLACE,
-    BlobConformance,
-    Kept,
-    OpenBlobs,
-    read,
-    stored,
-)
+from tests.store.blob_conformance import BlobConformance
+from tests.store.blob_samples import DATA, LARGE, LARGE_PLACE, MIB, NOTE, PLACE, Kept, OpenBlobs, read, stored
 from tests.store.blob_servers import WAIT, Dial, Server, servers
 from tests.support.parts import blocks
 from unibus.crypto.encoding import b64u

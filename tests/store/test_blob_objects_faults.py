@@ -7,17 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.blob_conformance import (
-    DATA,
-    ID,
-    LARGE,
-    LARGE_PLACE,
-    MIB,
-    NOTE,
-    PLACE,
-    read,
-    stored,
-)
+from tests.store.blob_samples import DATA, ID, LARGE, LARGE_PLACE, MIB, NOTE, PLACE, read, stored
 from tests.store.blob_servers import DyingDial, dialled, servers
 from tests.support.parts import blocks
 from unibus.errors import StorageUnavailable

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.blob_conformance import DATA, NOTE, PLACE, read
+from tests.store.blob_samples import DATA, NOTE, PLACE, read
 from tests.store.blob_servers import WAIT, dialled, servers
 from tests.support.parts import blocks
 from unibus.errors import StorageUnavailable

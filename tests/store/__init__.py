@@ -3,5 +3,5 @@
 import pytest
 
 # The suites are no test modules of their own; their asserts are to explain themselves all the same.
-for suite in ("conformance", "blob_conformance", "blob_parts_conformance"):
+for suite in ("conformance", "racing_conformance", "blob_conformance", "blob_parts_conformance"):
     pytest.register_assert_rewrite(f"tests.store.{suite}")

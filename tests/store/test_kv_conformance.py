@@ -7,8 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.store.conformance import OpenStore, StoreConformance
+from tests.store.conformance import StoreConformance
 from tests.store.kv_servers import Server, jetstream, node, running
+from tests.store.racing_conformance import OpenStore
 from unibus.store.port import Store
 
 

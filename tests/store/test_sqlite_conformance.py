@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.conformance import OpenStore, StoreConformance
+from tests.store.conformance import StoreConformance
+from tests.store.racing_conformance import OpenStore
 from unibus.store.port import Store
 from unibus.store.sqlite import SqliteStore
 

@@ -28,6 +28,7 @@ class _Dial(asyncio.Protocol):
         self._key = key
         self._done = done
         self._received = b""
+        self._greeted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one without saying so
@@ -57,8 +58,6 @@ class _Dial(asyncio.Protocol):
             nonce = json.loads(line[4:])["nonce"].encode()
             text = _CONNECT.format(self._key.public, b64u(self._key.sign_nonce(nonce)))
             self._transport.write(text.encode("ascii"))
-
-    _greeted = False
 
 
 async def rate(port: int, keys: Sequence[SigningKey], count: int, at_once: int) -> float:

@@ -17,7 +17,6 @@ from bench.stage import Stage
 from unibus.client.room import Room
 
 MEGABYTE = 1e6
-GOALS = (">= 0.7", ">= 0.7")
 BLOCK = 2**20
 
 

@@ -21,7 +21,6 @@ from unibus.store.port import Append
 
 USERS = 100
 MEGABYTE = 1e6
-GOALS = ("<= 3 s more", "", "about 1", "about 1")
 
 
 @dataclass(frozen=True, slots=True)

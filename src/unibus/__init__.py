@@ -1,13 +1,14 @@
 """unibus: an end-to-end encrypted message bus, served from hosts that need not be trusted.
 
-What programs import is here, but for the errors, which are in `unibus.errors`; docs/library.md shows how it is used.
-Names are loaded on first use, so that importing the package costs nothing.
+What programs import is here, with all errors in `unibus.errors`; docs/library.md shows how it is used. Names are loaded
+on first use, so that importing the package costs nothing.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from unibus import errors
     from unibus.client.blob_manifests import Blob
     from unibus.client.bus import Bus, connect
     from unibus.client.founding import found_bus
@@ -37,6 +38,7 @@ __all__ = [
     "UnibusError",
     "__version__",
     "connect",
+    "errors",
     "found_bus",
     "join_bus",
     "load_identity",
@@ -69,10 +71,12 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "errors":
+        return import_module("unibus.errors")
     if name not in _HOMES:
         raise AttributeError(f"module 'unibus' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*globals(), *__all__})

@@ -122,12 +122,35 @@ def test_rooms_and_users_that_are_not_there(ada: Person, room: str, newcomer: Ne
 
 
 def test_an_ambiguous_room_is_named_by_its_id(ada: Person) -> None:
-    ids = [ada.values("room", "create", "twins")[0]["room"] for _ in range(2)]
+    ids = [ada.values("room", "create", "twins", "--same-name")[0]["room"] for _ in range(2)]
     said = ada.refused("send", "twins", "which?")
     assert said.startswith("several rooms are called 'twins': name one by its id, of ")
     assert all(room in said for room in ids)
     assert ada.does("send", ids[0], "this one").startswith("sent ")
     assert ada.does("tail", ids[0], "--since", "start", "--count", "1").endswith("  ada  this one\n")
+
+
+def test_a_second_room_of_one_name_has_to_be_asked_for(ada: Person, room: str) -> None:
+    id_ = ada.values("room", "show", room)[0]["room"]
+    taken = (
+        f"you are in a room called {room!r} already, {id_}: take another name, archive or rename that room, or say "
+        "--same-name and name both by their ids from then on"
+    )
+    assert ada.refused("room", "create", room) == taken
+    other = ada.values("room", "create", f"not-{room}")[0]["room"]
+    assert ada.refused("room", "rename", other, room) == taken
+    assert ada.does("room", "rename", room, room) == f"{room} is now called {room}\n"  # its own
+    ada.does("room", "rename", other, room, "--same-name")
+    assert ada.refused("room", "show", room).startswith(f"several rooms are called {room!r}")
+
+
+def test_a_name_is_that_of_the_room_which_is_not_archived(ada: Person, room: str) -> None:
+    old = ada.values("room", "show", room)[0]["room"]
+    ada.does("room", "archive", room)
+    assert ada.values("room", "show", room)[0]["room"] == old  # while there is no other
+    new = ada.values("room", "create", room)[0]["room"]
+    assert ada.values("room", "show", room)[0]["room"] == new
+    assert ada.values("room", "show", old)[0]["state"] == "archived"
 
 
 @pytest.mark.parametrize("name", ["", "\x1b[31mops", "ops\u202e", "o\u0301ps"])

@@ -6,7 +6,7 @@ import click
 
 from unibus.cli.context import Shared, pass_shared, run
 from unibus.cli.output import columns, emit, printable, say
-from unibus.cli.room_changes import archive, leave, purge, rename, retain, role, rotate
+from unibus.cli.room_changes import archive, leave, purge, rename, retain, role, rotate, same_name
 
 if TYPE_CHECKING:
     from unibus.client.room import Room
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group("room", short_help="rooms and who is in them")
 def command() -> None:
-    """Rooms and who is in them. ROOM is a room's name or id."""
+    """Rooms and who is in them. ROOM is a room's id or its name; of two of one name, the one not archived."""
 
 
 def _facts(room: "Room") -> dict[str, object]:
@@ -40,13 +40,14 @@ def _facts(room: "Room") -> dict[str, object]:
     show_default=True,
     help="shared: who joins late can read what came before; since-join: only what comes after",
 )
+@same_name
 @pass_shared
-def create(shared: Shared, name: str, history: "History") -> None:
-    """Make a room with you as its owner."""
+def create(shared: Shared, name: str, history: "History", same_name: bool) -> None:
+    """Make a room with you as its owner. Others may have a room of that name that you are not in."""
 
     async def work() -> dict[str, object]:
         async with shared.bus() as bus:
-            return _facts(await bus.create_room(name, history))
+            return _facts(await bus.create_room(name, history, unique=not same_name))
 
     made = run(work())
     shared.tell(made, f"made room {name}", f"  id  {made['room']}")

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from unibus.client.room import Room
     from unibus.model.bodies import RoomRole
 
+same_name = click.option("--same-name", is_flag=True, help="although you are in a room that is called so")
+
 
 def _change(shared: Shared, room: str, change: "Callable[[Room], Awaitable[None]]", text: str) -> None:
     async def work() -> None:
@@ -46,10 +48,11 @@ def role(shared: Shared, room: str, handle: str, role: "RoomRole") -> None:
 @click.command("rename", short_help="give a room another name")
 @click.argument("room")
 @click.argument("name")
+@same_name
 @pass_shared
-def rename(shared: Shared, room: str, name: str) -> None:
+def rename(shared: Shared, room: str, name: str, same_name: bool) -> None:
     """Give a room another name. The server sees names."""
-    _change(shared, room, lambda found: found.rename(name), f"{room} is now called {name}")
+    _change(shared, room, lambda found: found.rename(name, unique=not same_name), f"{room} is now called {name}")
 
 
 @click.command("rotate", short_help="begin a new key")

@@ -174,8 +174,13 @@ class Bus:
 
         await self.append(build)
 
-    async def create_room(self, name: str, history: History = "shared") -> Room:
-        """Make a room with this identity as its owner. Raises InvalidInput for a name that cannot be shown."""
+    async def create_room(self, name: str, history: History = "shared", *, unique: bool = False) -> Room:
+        """Make a room with this identity as its owner. Raises InvalidInput for a name that cannot be shown.
+
+        With `unique` also for a name that would be ambiguous; all rooms of this identity are looked through for that.
+        """
+        if unique:
+            await self.check_unused(name)
         made: list[str] = []
 
         async def build() -> Change:
@@ -200,8 +205,20 @@ class Bus:
                 raise Untrusted("the server's list of rooms goes round in circles")
             after = page.next
 
+    async def check_unused(self, name: str) -> None:
+        """Raise InvalidInput if this identity is in a room called `name` that is not archived.
+
+        Rooms that it is not in may be called so: it cannot know, and it may be added to one at any time.
+        """
+        for room in await self.rooms():
+            if room.name == name and not room.state.archived:
+                raise InvalidInput(
+                    f"you are in a room called {name!r} already, {room.id}: take another name, archive or rename that "
+                    "room, or say --same-name and name both by their ids from then on"
+                )
+
     async def room(self, name: str) -> Room:
-        """The room with the id `name`, or else the one called so. Raises NotFound.
+        """The room with the id `name`, or else the one called so, archived only if no other is. Raises NotFound.
 
         By its id it is found at once; by its name, all rooms of this identity are looked through.
         """

@@ -216,8 +216,10 @@ class Room:
         """Change a member's role; a reader's right to write ends at once. Raises Forbidden, RuleBroken."""
         await self._change(RoomSetRole(user=self._bus.find(handle, among=self.state.roles).user, role=role))
 
-    async def rename(self, name: str) -> None:
-        """Give the room another name. Raises Forbidden, InvalidInput."""
+    async def rename(self, name: str, *, unique: bool = False) -> None:
+        """Give the room another name. Raises Forbidden, InvalidInput; `unique` is as in `Bus.create_room`."""
+        if unique and name != self.name:
+            await self._bus.check_unused(name)
         await self._change(RoomRename(name=check_room_name(name)))
 
     async def retain(self, *, seconds: int | None, size: int | None) -> None:
@@ -290,8 +292,12 @@ class Room:
 
 
 def room_named(rooms: list[Room], name: str) -> Room:
-    """The room called `name`, or with that id. Raises NotFound, also when the name is not unique."""
-    found = [room for room in rooms if name in {room.id, room.name}]
+    """The room called `name`, or with that id. Raises NotFound, also when the name is not unique.
+
+    A room that is archived is called so only while none that is open is: its name can be used again.
+    """
+    called = [room for room in rooms if name in {room.id, room.name}]
+    found = [room for room in called if not room.state.archived] or called
     if len(found) == 1:
         return found[0]
     if found:

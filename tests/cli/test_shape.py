@@ -1,11 +1,13 @@
 """The command line as such: help, usage errors, exit statuses; and the demo."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import Person
+from tests.cli.commands import DAEMON, Person
 
 
 @pytest.fixture
@@ -51,12 +53,34 @@ def test_every_line_of_a_group_is_whole_and_in_lower_case(person: Person, group:
         ["send"],
         ["tail", "ops", "--count", "0"],
         ["user", "add", "x"],
+        ["user", "ad"],
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(person: Person, arguments: list[str]) -> None:
     said = person.refused(*arguments, status=2)
     assert said[0].islower()
     assert said.endswith(" --help")
+    assert "?:" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--nonsense"], "no such option '--nonsense'. Did you mean '--node-name'? see unibus-membershipd --help"),
+        (
+            ["--store", "x"],
+            "invalid value for '--store': 'x' is not one of 'sqlite', 'kv': see unibus-membershipd --help",
+        ),
+        (["--store"], "option '--store' requires an argument"),
+        (["extra"], "got unexpected extra argument (extra): see unibus-membershipd --help"),
+    ],
+)
+def test_wrong_usage_of_the_daemon_is_told_in_the_same_way(person: Person, arguments: list[str], said: str) -> None:
+    for program in ([DAEMON], [sys.executable, "-m", "unibus.daemon"]):
+        ran = subprocess.run(
+            [*program, *arguments], cwd=person.home, env=person.environment, capture_output=True, text=True, check=False
+        )
+        assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", f"unibus-membershipd: {said}\n")
 
 
 def test_no_command_shows_the_help(person: Person) -> None:

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from tests.daemon.test_nats_options import GIVEN
 from unibus.daemon.limit_options import limits
-from unibus.daemon.main import main
+from unibus.daemon.main import command
 from unibus.daemon.options import check, flags
 from unibus.errors import StartRefused
 from unibus.http.limits import Limits
@@ -81,7 +81,7 @@ def test_bodies_of_a_user_have_room_for_the_largest() -> None:
 
 
 def test_help_shows_the_limits_apart() -> None:
-    said = CliRunner().invoke(main, ["--help"]).output
+    said = CliRunner().invoke(command, ["--help"]).output
     options, _, rest = said.partition("\nLimits:\n")
     shown = set(re.findall(r"^  (--[a-z-]+)", rest, re.MULTILINE))
     assert shown == {flag for flag, _, _ in SET.values()}

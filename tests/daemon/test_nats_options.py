@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from unibus.crypto.nkeys import SigningKey, encode_public, encode_seed
-from unibus.daemon.main import main
+from unibus.daemon.main import command
 from unibus.daemon.nats_options import BIND, CONNECTIONS, NatsLimits, NatsUrl, nats_limits, parse_url
 from unibus.daemon.options import check
 from unibus.errors import StartRefused
@@ -140,5 +140,5 @@ def test_the_variable_takes_several_keys(tmp_path: Path) -> None:
         (["--nats-url", "nats://127.0.0.1"], "--nats-operator is for"),
         (["--nats-ca", "x"], "--nats-ca"),
     ):
-        told = CliRunner().invoke(main, ["--data-dir", str(tmp_path / "data"), *url], env=keys)
+        told = CliRunner().invoke(command, ["--data-dir", str(tmp_path / "data"), *url], env=keys)
         assert (told.exit_code, refused in told.output) == (1, True), told.output

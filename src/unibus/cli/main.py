@@ -16,6 +16,7 @@ from unibus import __version__
 from unibus.cli.context import Shared
 from unibus.cli.output import note, printable
 from unibus.errors import NotAUser, UnibusError, reason_of
+from unibus.usage import usage_line
 
 _COMMANDS = {
     "ask": ("unibus.cli.ask", "ask one member of a room"),
@@ -111,7 +112,7 @@ def main() -> None:
         note(error.format_message())
         sys.exit(2)
     except click.ClickException as error:
-        note(f"unibus: {_usage(error)}")
+        note(f"unibus: {printable(usage_line(error))}")
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
@@ -130,13 +131,6 @@ def main() -> None:
             f"{Path(place.filename).name}:{place.lineno}"
         )
         sys.exit(70)  # sysexits' EX_SOFTWARE
-
-
-def _usage(error: click.ClickException) -> str:
-    """In the form of all other errors, and where the right usage stands."""
-    text = error.format_message().removesuffix(".")
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    return text[:1].lower() + text[1:] + (f": see {context.command_path} --help" if context else "")
 
 
 def _reason(error: OSError) -> str:

@@ -28,9 +28,11 @@ from unibus.daemon.notify import Manager
 from unibus.daemon.options import Options, check, flags, service_manager
 from unibus.errors import UnibusError
 from unibus.tasks import end_tasks
+from unibus.usage import usage_line
 
 log = structlog.stdlib.get_logger("unibus.node")
 
+PROGRAM = "unibus-membershipd"
 SWITCH_SECONDS = 0.0005
 """How long the event loop may keep a thread waiting that has something to do. Commits are made in a thread, which asks
 for the interpreter at every step of SQLite's: with Python's 5 ms a busy loop nearly doubled the time of a request.
@@ -51,8 +53,8 @@ _STOPS_WITHIN = 120.0  # seconds, generously: members leave, what is written is 
     context_settings={"auto_envvar_prefix": "UNIBUS", "show_default": True, "help_option_names": ["-h", "--help"]},
 )
 @flags
-@click.version_option(__version__, prog_name="unibus-membershipd")
-def main(**given: object) -> None:
+@click.version_option(__version__, prog_name=PROGRAM)
+def command(**given: object) -> None:
     """The unibus daemon: an HTTP control plane and a supervised nats-server with JetStream.
 
     Every option can also be given as a variable: UNIBUS_ and the option's name in capitals, such as UNIBUS_HTTP_BIND.
@@ -70,8 +72,23 @@ def main(**given: object) -> None:
         sys.exit(uvloop.run(run(options, manager)))
     except UnibusError as error:
         manager.tell(STATUS=error.message)
-        click.echo(f"unibus-membershipd: {error.message}", err=True)
+        _complain(error.message)
         sys.exit(1)
+
+
+def main() -> None:
+    """Parse and run the daemon to its end; this does not return."""
+    try:
+        sys.exit(command.main(prog_name=PROGRAM, standalone_mode=False))
+    except click.ClickException as error:
+        _complain(usage_line(error))
+        sys.exit(error.exit_code)
+    except click.Abort:  # an interrupt before there was anything to end
+        sys.exit(130)
+
+
+def _complain(what: str) -> None:
+    click.echo(f"{PROGRAM}: {what}", err=True)
 
 
 async def run(options: Options, manager: Manager) -> int:
@@ -162,6 +179,6 @@ def greeting(options: Options, http_port: int, nats_port: int, *, founded: bool,
 
 def _program() -> str:
     started = Path(sys.argv[0])
-    beside = (started if started.name == "unibus-membershipd" else Path(sys.executable)).with_name("unibus")
+    beside = (started if started.name == PROGRAM else Path(sys.executable)).with_name("unibus")
     found = shutil.which("unibus")
     return "unibus" if found and Path(found).resolve() == beside.resolve() else str(beside)

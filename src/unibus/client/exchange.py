@@ -65,6 +65,9 @@ def unreachable(url: URL, error: aiohttp.ClientError | OSError) -> Unreachable |
         ask += " if it has tls, its address begins with https://"
     elif isinstance(cause, OSError):
         reason = reason_by_number(cause)
+    elif isinstance(cause, aiohttp.ClientResponseError):  # its own words show all that came
+        reason = "what answers speaks no http"
+        ask = "name the daemon's http port, not that of nats"
     else:
         reason = str(cause)
     return Unreachable(f"cannot reach {str(url).rstrip('/')}: {reason}; {ask}")

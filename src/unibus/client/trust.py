@@ -8,7 +8,12 @@ from pathlib import Path
 
 from unibus.errors import CertificateRefused, InvalidInput, KeyCustody, reason_of
 
-_ANOTHER_NAME = {62, 64}  # OpenSSL's: of a host, of an address
+_REMEDIES = {  # by OpenSSL's numbers: what no other authority would mend
+    9: "set this machine's clock right, or wait",
+    10: "its operator has to renew it, or this machine's clock is wrong",
+    62: "dial a name that it has",
+    64: "dial a name that it has",
+}
 
 
 def make_context(ca: Path | None = None, certificate: Path | None = None) -> ssl.SSLContext:
@@ -42,9 +47,8 @@ def chosen_context(tls: ssl.SSLContext | None, ca: Path | None) -> ssl.SSLContex
 def refused(where: object, error: ssl.SSLCertVerificationError) -> CertificateRefused:
     """Why the certificate shown at `where` was not taken, in words for a person."""
     reason = error.verify_message.lower().rstrip(".")
-    if error.verify_code in _ANOTHER_NAME:
-        return CertificateRefused(f"the certificate of {where} is not trusted: {reason}; dial a name that it has")
-    return CertificateRefused(f"the certificate of {where} is not trusted: {reason}; name its authority with --ca")
+    remedy = _REMEDIES.get(error.verify_code, "name its authority with --ca")
+    return CertificateRefused(f"the certificate of {where} is not trusted: {reason}; {remedy}")
 
 
 def _reason(error: OSError) -> str:

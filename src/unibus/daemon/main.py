@@ -166,12 +166,19 @@ def greeting(options: Options, http_port: int, nats_port: int, *, founded: bool,
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(options.http_host, options.http_host)  # noqa: S104 - compared, not bound
         scheme = "http" if options.tls is None else "https"
         url = f"{scheme}://[{host}]:{http_port}" if ":" in host else f"{scheme}://{host}:{http_port}"
+        url = options.public_url or url
         command = [program, *(["--url", url] if url != "http://127.0.0.1:8470" else []), "init", "YOUR-HANDLE"]
         if options.data_dir != Path("local_files"):
             command += ["--token-file", str(options.data_dir / TOKEN)]
+        where = "in another terminal"
+        if options.tls is not None:
+            command[1:1] = ["--ca", "AUTHORITY.pem"]
+            where += ", by a name that the certificate has, and with --ca only for an authority of your own"
+            if options.tls.authorities is not None:
+                command[1:1] = ["--client-cert", "YOURS.pem"]
         lines += [
             "",
-            "this bus has no users yet. become its first admin, in another terminal:",
+            f"this bus has no users yet. become its first admin, {where}:",
             f"  {shlex.join(command)}",
         ]
     return lines

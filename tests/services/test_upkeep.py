@@ -181,6 +181,23 @@ async def test_what_writers_left_is_swept_a_day_later_and_after_a_store_that_fai
     assert all(now - 86_400 < before < now - 86_400 + rounds.number + 1 for before in befores)
 
 
+async def test_a_sweep_that_failed_is_done_in_the_same_span_and_then_not_again(node: Node) -> None:
+    tried, rounds, now = Rounds(), Rounds(), time.time()
+    tried.refusal = StorageUnavailable("not now")
+
+    async def sweep(_before: float) -> int:
+        tried()
+        return 0
+
+    async with going_on(sweep_parts(node.store, sweep, lambda: now, rounds, SOON)):
+        await tried.more()
+        tried.refusal = None
+        await rounds.more()
+        done = tried.number
+        await rounds.more()
+        assert tried.number == done
+
+
 async def test_of_three_nodes_one_does_it(tmp_path: Path) -> None:
     effects, rounds = NotedEffects(), [Rounds() for _ in range(3)]
     with kv_servers.running(tmp_path, 1) as [server]:

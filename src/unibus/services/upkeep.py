@@ -20,6 +20,8 @@ from unibus.store.port import Store
 EVERY = 60.0  # seconds
 PAGE = 500
 SWEEP_EVERY = 3600.0  # seconds
+SWEEP_AGAIN = 15.0
+"""Seconds until the next try after a sweep that failed; each further one waits for twice as long."""
 LEFT_OVER = 86_400.0
 """Seconds after which what a writer left half done is taken for left over: no writer is as slow."""
 
@@ -50,16 +52,23 @@ async def _sweep(
     ready: Callable[[], None],
     every: float,
 ) -> None:
-    """Do `work`, which is called `what`, as soon as `ready` raises nothing, then every so many seconds, without end."""
+    """Do `work`, which is called `what`, as soon as `ready` raises nothing, then every so many seconds, without end.
+
+    No other node makes up for one that failed: it is this node's until it is done.
+    """
+    ours, pause = False, SWEEP_AGAIN
     while True:
         try:
             ready()
-            if await _is_ours(store, what, every, clock):
+            ours = ours or await _is_ours(store, what, every, clock)
+            if ours:
                 await work()
+            ours, pause = False, SWEEP_AGAIN
             await asyncio.sleep(every)
         except (StorageUnavailable, BusUnavailable) as error:
             log.warning("a sweep was not done", of=what, reason=error.message)
-            await asyncio.sleep(min(every, EVERY))
+            await asyncio.sleep(min(every, pause))
+            pause = min(SWEEP_EVERY, 2 * pause)
 
 
 async def sweep_blobs(

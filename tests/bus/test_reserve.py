@@ -15,7 +15,7 @@ from tests.bus.stage import ROOM, Logbook, Stage, TablePolicy, eventually
 from tests.support.processes import WAIT
 from unibus.bus.options import BusOptions
 from unibus.bus.plane import BusPlane
-from unibus.bus.reserve import AGAIN, LAST, STEP, TAKEN, Stored, is_taken, most_bytes, share
+from unibus.bus.reserve import AGAIN, LAST, STEP, TAKEN, Stored, is_sure, is_taken, most_bytes, share
 from unibus.model.subjects import STREAM
 
 GIB, MIB = 1 << 30, 1 << 20
@@ -59,6 +59,22 @@ def test_messages_in_their_share_leave_what_is_kept_on_a_majority(servers: list[
     messages = share(servers, len(servers))
     fit = sum(one.others + messages + one.kept <= one.most for one in servers)
     assert fit > len(servers) // 2
+
+
+@pytest.mark.parametrize(
+    ("answered", "asked", "replicas", "sure"),
+    [
+        (1, 1, 1, True),
+        (1, 1, 3, False),  # it leads, so others are there, and are not known of yet
+        (2, 2, 3, True),
+        (2, 3, 3, False),
+        (3, 3, 3, True),
+        (2, 2, 5, False),
+        (3, 3, 5, True),
+    ],
+)
+def test_the_share_grows_only_by_the_word_of_a_majority(answered: int, asked: int, replicas: int, sure: bool) -> None:
+    assert is_sure(answered, asked, replicas) is sure
 
 
 @pytest.mark.parametrize(

@@ -57,10 +57,18 @@ def share(servers: Sequence[Stored], replicas: int) -> int:
     return each[0] if replicas == 1 else sorted(each)[(len(each) - 1) // 2]
 
 
+def is_sure(answered: int, asked: int, replicas: int) -> bool:
+    """Whether the share may grow by what `answered` servers store, of `asked`, for a stream of `replicas`.
+
+    After a restart of all, who leads knows of few others yet, and of none may be who has less room.
+    """
+    return answered == asked and answered > replicas // 2
+
+
 def most_bytes(room: int, most: int, *, sure: bool) -> int:
     """What to tell a stream whose share is `room`, and that may hold `most` bytes now, -1 for any number.
 
-    It gets more only when that is `sure`, and at least 1, because 0 would mean any number.
+    It gets more only when that is `sure` (`is_sure`), and at least 1, because 0 would mean any number.
     """
     room = max(room, 1)
     if most <= 0:
@@ -118,8 +126,9 @@ class Reserve:
 
     async def _give(self, config: Mapping[str, object], most: int) -> int:
         """Have the stream hold as much as it may, if that is not `most`; what it may hold now."""
-        servers, all_answer = await self._stored()
-        wanted = most_bytes(share(servers, int(str(config.get("num_replicas", 1)))), most, sure=all_answer)
+        servers, asked = await self._stored()
+        replicas = int(str(config.get("num_replicas", 1)))
+        wanted = most_bytes(share(servers, replicas), most, sure=is_sure(len(servers), asked, replicas))
         if wanted != most or config.get("max_msgs", -1) != -1:  # by which older nodes close it
             await self._set(wanted)
         return wanted
@@ -133,11 +142,10 @@ class Reserve:
             case _:
                 raise BusUnavailable("nats-server's description of the stream is not understood")
 
-    async def _stored(self) -> tuple[list[Stored], bool]:
-        """What our own server stores, then what those of the others do that answer, and whether all did."""
+    async def _stored(self) -> tuple[list[Stored], int]:
+        """What our own server stores, then what those of the others do that answer, and how many were asked."""
         found = await asyncio.gather(self._ask(self._name), *map(self._try, self._peers()))
-        servers = [one for one in found if one is not None]
-        return servers, len(servers) == len(found)
+        return [one for one in found if one is not None], len(found)
 
     async def _try(self, name: str) -> Stored | None:
         with contextlib.suppress(BusUnavailable):

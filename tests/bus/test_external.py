@@ -30,6 +30,7 @@ from unibus.bus.options import BusAuth, BusOptions, External
 from unibus.bus.plane import BusPlane
 from unibus.crypto.nkeys import SigningKey, encode_seed
 from unibus.errors import StartRefused
+from unibus.model.subjects import STREAM
 
 pytestmark = pytest.mark.slow
 
@@ -76,6 +77,30 @@ async def test_one_that_does_not_write_at_once_is_not_durable(tmp_path: Path) ->
     async with external_stage(tmp_path, sync='"2m"') as (stage, _):
         status = stage.plane.status()
     assert (status["ready"], status["durable"], status["sync_interval"]) == (True, False, "120s")
+
+
+async def test_nobody_keeps_room_for_records_but_its_operator(tmp_path: Path) -> None:
+    keys = BusKeys.generate(os.urandom)
+    async with external_stage(tmp_path, keys) as (stage, server):
+        assert stage.plane.status()["reserve"] is False
+        core = await stage.plane.core_dial()
+        try:
+            found = (await core.jetstream().stream_info(STREAM)).config
+            await core.jetstream().update_stream(found.evolve(max_bytes=1 << 30))
+        finally:
+            await core.close()
+        policy, log = TablePolicy(), Logbook()
+        await stage.plane.stop()
+        again = make_plane(tmp_path, server, keys, policy, log)
+        await again.start()
+        try:
+            core = await again.core_dial()
+            try:
+                assert (await core.jetstream().stream_info(STREAM)).config.max_bytes == 1 << 30
+            finally:
+                await core.close()
+        finally:
+            await again.stop()
 
 
 def _no_callout(block: Block) -> None:

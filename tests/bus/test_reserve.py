@@ -150,7 +150,7 @@ async def test_members_fill_the_bus_and_there_is_room_for_records(tmp_path: Path
             await shares(core, lambda most: most == STORE // 2)
             sent = await fill(stage, os.urandom(MESSAGE))
             await eventually(lambda: plane.closed)
-            assert plane.status()["reasons"] == [TAKEN]
+            assert (plane.status()["reasons"], plane.status()["reserve"]) == ([TAKEN], True)
             jetstream = core.jetstream()
             info = await jetstream.stream_info(STREAM)
             assert info.config.max_bytes == STORE // 2

@@ -37,16 +37,16 @@ async def test_a_new_limit_takes_effect_at_the_next_start(tmp_path: Path) -> Non
         assert f'"max_msg_size":{limit}' in stored
 
 
-@pytest.mark.parametrize(("shared", "most"), [(True, 1 << 30), (False, -1)])
-async def test_a_start_leaves_the_share_of_disks_that_records_are_on_too(
-    tmp_path: Path, shared: bool, most: int
+@pytest.mark.parametrize(("bounded", "most"), [(True, 1 << 30), (False, -1)])
+async def test_a_start_leaves_what_others_say_that_the_stream_may_hold(
+    tmp_path: Path, bounded: bool, most: int
 ) -> None:
     async with nats_server(tmp_path, f'jetstream {{ store_dir: "{tmp_path}" }}') as server:
         client = await nats.connect(server.url)
         try:
             links = Links(client, client, client, asyncio.get_running_loop().create_future(), ())
             await links.jetstream(f"STREAM.CREATE.{STREAM}", {**SETTINGS, "max_bytes": 1 << 30, "max_msgs": 5})
-            await stream.ensure(links, 1 << 20, shared=shared)
+            await stream.ensure(links, 1 << 20, bounded=bounded)
             found = (await client.jetstream().stream_info(STREAM)).config
             assert (found.max_bytes, found.max_msgs) == (most, -1)
         finally:

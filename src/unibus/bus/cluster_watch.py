@@ -94,7 +94,7 @@ class ClusterWatch:
     async def _streams(self) -> dict[str, Copies]:
         if not self._made:
             options = self._options
-            await stream.ensure(self._links, options.max_payload, self._cluster.replicas, shared=options.records)
+            await stream.ensure(self._links, options.max_payload, self._cluster.replicas, bounded=options.records)
             self._made = True
         found = {}
         for name in (STREAM, RECORDS, BLOBS):

@@ -230,7 +230,8 @@ class Life:
         self._digest = await self._server.digest()
         seat = Seat(options.node, self.posture.server) if options.cluster is not None else None
         if seat is None:
-            await stream.ensure(links, options.max_payload, shared=options.records)
+            bounded = options.records or options.external is not None
+            await stream.ensure(links, options.max_payload, bounded=bounded)
             await around.marker.begin(links)
         self.deliveries = Deliveries(
             links, around.policy, options.mode, around.log, seat, undelivered=around.undelivered

@@ -168,6 +168,7 @@ class BusPlane:
             "sync_interval": posture.sync_interval if posture else None,
             "stored": posture.stored if posture else None,
             "most_stored": posture.most_stored if posture else None,
+            "reserve": life is not None and life.reserve is not None,
             "tls": posture is not None and posture.tls,
             "tls_until": posture.tls_until if posture else None,
             "websocket": posture.websocket if posture else None,

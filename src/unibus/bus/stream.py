@@ -50,11 +50,11 @@ def differs(found: Mapping[str, object], settings: Mapping[str, object]) -> bool
     return any(found.get(name, False) != value for name, value in settings.items())
 
 
-async def ensure(links: Links, max_payload: int, replicas: int = 1, *, shared: bool) -> None:
+async def ensure(links: Links, max_payload: int, replicas: int = 1, *, bounded: bool) -> None:
     """Make the stream, or bring one that is there to these settings. Raises BusUnavailable.
 
-    How many `replicas` there are is said only when it is made; operators raise that in place. Where the disks are
-    `shared` with records, `reserve` says how many bytes it may hold.
+    How many `replicas` there are is said only when it is made; operators raise that in place. `bounded`
+    is whether others say how many bytes it may hold: `reserve`, or an external server's operator.
     """
     info = await links.jetstream(f"STREAM.INFO.{STREAM}")
     if info is None:
@@ -64,7 +64,7 @@ async def ensure(links: Links, max_payload: int, replicas: int = 1, *, shared: b
     if not isinstance(found, dict):
         raise BusUnavailable("nats-server's description of the stream is not understood")
     settings = wanted(max_payload, found.get("num_replicas", 1))
-    if shared:
+    if bounded:
         settings["max_bytes"] = found.get("max_bytes", -1)
     if differs(found, settings):
         await links.jetstream(f"STREAM.UPDATE.{STREAM}", settings)

@@ -96,7 +96,7 @@ async def serving(
         None, processors=[capture], wrapper_class=structlog.stdlib.BoundLogger
     )
     numbers = count(1)
-    problems = answering(log, incident or (lambda: f"n{next(numbers)}"), *watchers)
+    problems = answering(log, incident or (lambda: f"n{next(numbers)}"), *watchers, clock=clock)
     tell = telling(nonces or ServerNonces(os.urandom, time.monotonic))
     runner = web.ServerRunner(dispatching(routes, problems, tell), shutdown_timeout=1)
     await runner.setup()

@@ -1,15 +1,17 @@
 """Every failure answers with a problem and gives nothing away, down to bytes that are no request at all."""
 
 import asyncio
+import errno
 import json
 from collections.abc import Awaitable, Callable
 
 import pytest
-from aiohttp import web
-from tests.http.serving import Server, raw, serving
+from aiohttp import ClientConnectionResetError, web
+from tests.http.serving import Server, raw, read_answer, serving
 
 from unibus.errors import (
     BY_CODE,
+    AnswerTimeout,
     ConnectionsExhausted,
     ListTooLong,
     NotAUser,
@@ -20,6 +22,8 @@ from unibus.errors import (
 from unibus.http.api import read_model
 from unibus.http.body import read_body
 from unibus.http.limits import Limits
+from unibus.http.problems import FAILED_AT_ONCE
+from unibus.http.sending import send_block
 from unibus.model.problem import from_problem
 from unibus.model.wire import AppendRequest
 
@@ -145,28 +149,33 @@ async def test_an_answer_that_breaks_half_way_does_not_look_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("why", "events"),
+    ("why", "status", "events"),
     [
-        (NotAUser("no longer"), []),
-        (TimeoutError(), []),
-        (ConnectionResetError(), []),
-        (StorageUnavailable("a disk is broken"), ["request broke"]),
-        (OSError(5, "a disk is broken"), ["request broke"]),
+        (NotAUser("no longer"), 403, []),
+        (ClientConnectionResetError("gone"), 499, []),
+        (StorageUnavailable("a disk is broken"), 503, ["request failed"]),
+        (OSError(errno.ETIMEDOUT, "a disk takes too long"), 500, ["request broke"]),
+        (OSError(errno.ECONNRESET, "a disk elsewhere is gone"), 500, ["request broke"]),
     ],
+    ids=["a right that ended", "an asker that is gone", "a store", "a slow disk", "a disk elsewhere"],
 )
-async def test_an_answer_that_is_cut_off_for_its_asker_is_no_mistake(why: Exception, events: list[str]) -> None:
+async def test_an_answer_that_is_cut_off_for_its_asker_is_no_mistake(
+    why: Exception, status: int, events: list[str]
+) -> None:
     async def cut(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "10"})
         await response.prepare(request)
         await response.write(b"hello")
-        raise ConnectionAbortedError from why
+        raise why
 
-    async with serving([web.get("/", cut)]) as server, asyncio.timeout(10):
+    seen: list[object] = []
+    async with serving([web.get("/", cut)], watchers=[Noting("it", seen)]) as server, asyncio.timeout(10):
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(raw("GET", "/", HOST))
         assert (await reader.read()).endswith(b"\r\n\r\nhello")
         writer.close()
     assert [entry["event"] for entry in server.log] == events
+    assert seen[1:] == [("it", status, why if isinstance(why, UnibusError) else None)]
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["before it", "in the middle"])
@@ -183,17 +192,39 @@ async def test_who_leaves_an_answer_leaves_nothing_in_the_log(*, begun: bool) ->
                 await asyncio.sleep(0)
             await response.prepare(request)
             while True:
-                await response.write(b"a" * 2**16)
+                await send_block(response, b"a" * 2**16)
         finally:
             left.set()
 
-    async with serving([web.get("/", endless)]) as server, asyncio.timeout(10):
+    seen: list[object] = []
+    async with serving([web.get("/", endless)], watchers=[Noting("it", seen)]) as server, asyncio.timeout(10):
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(raw("GET", "/", HOST))
         await came.wait()
         writer.transport.abort()
         await left.wait()
     assert server.log == []
+    assert seen == ["it", ("it", 499, None)]
+
+
+async def test_an_outage_fills_no_log_and_hides_no_other() -> None:
+    now = [100.0]
+    routes = [web.get("/", raising(StorageUnavailable())), web.get("/late", raising(AnswerTimeout()))]
+    async with serving(routes, clock=lambda: now[0]) as server, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+
+        async def ask(path: str) -> None:
+            writer.write(raw("GET", path, HOST))
+            assert await read_answer(reader) is not None
+
+        for _ in range(FAILED_AT_ONCE + 40):
+            await ask("/")
+        await ask("/late")
+        now[0] += 3600
+        await ask("/")
+        writer.close()
+    told = [(entry["path"], entry["left_out"]) for entry in server.log]
+    assert told == [("/", 0)] * FAILED_AT_ONCE + [("/late", 0), ("/", 40)]
 
 
 async def test_cancelling_is_no_error() -> None:

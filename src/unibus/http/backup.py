@@ -1,16 +1,14 @@
 """The route of backups: one file, streamed to an admin. Decides nothing itself."""
 
-import asyncio
+from contextlib import aclosing
 
 from aiohttp import hdrs, web
 
-from unibus.errors import BusUnavailable, Forbidden, LimitReached, NotFound, StorageUnavailable, UnibusError
+from unibus.errors import BusUnavailable, Forbidden, LimitReached, NotFound, StorageUnavailable
 from unibus.http.auth import Authenticator
 from unibus.http.operations import Answer, Asker, Operation
+from unibus.http.sending import send_block
 from unibus.services.backups import Backups
-
-STALL_SECONDS = 60.0
-"""How long whoever fetches a backup may take to accept a block."""
 
 
 class BackupApi:
@@ -39,13 +37,7 @@ class BackupApi:
             response.content_type = "application/x-tar"
             response.content_length = prepared.size
             await response.prepare(request)
-            try:
-                async for block in prepared.blocks:
-                    async with asyncio.timeout(STALL_SECONDS):
-                        await response.write(block)
-            except (UnibusError, OSError) as error:
-                # Part of it is out: only an aborted connection tells whoever fetches it that it is not whole.
-                raise ConnectionAbortedError from error
-            finally:
-                await prepared.blocks.aclose()
+            async with aclosing(prepared.blocks) as blocks:
+                async for block in blocks:
+                    await send_block(response, block)
         return response

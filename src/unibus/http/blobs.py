@@ -5,7 +5,6 @@ conditions of a download are not covered and need not be, because its reader che
 itself.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -19,7 +18,6 @@ from unibus.errors import (
     NotFound,
     QuotaExceeded,
     StorageUnavailable,
-    UnibusError,
     UploadConflict,
 )
 from unibus.http.api import answer, number, read_model
@@ -28,13 +26,12 @@ from unibus.http.operations import Answer, Asker, Operation
 from unibus.http.parameters import AFTER_BLOB, BLOB, IF_NONE_MATCH, IF_RANGE, LIMIT, OFFSET, RANGE, ROOM, THROUGH
 from unibus.http.problems import plain_response
 from unibus.http.ranges import NotModified, Slice, Unsatisfiable, choose
+from unibus.http.sending import send_block
 from unibus.model.blobs import MAX_MANIFEST, MAX_PART, check_blob_id
 from unibus.model.wire import PAGE, BlobBegin, BlobComplete, BlobsPage, BlobView, UploadView
 from unibus.services.blobs import Blobs
 from unibus.store.blob_port import Held, Upload
 
-STALL_SECONDS = 60.0
-"""How long a reader may take to accept a block of a download."""
 _BODY = 2 * MAX_MANIFEST
 _GONE = Answer(204, "it is gone")
 
@@ -217,16 +214,7 @@ async def _send(
     async with aclosing(blocks) as rest:
         first = await anext(rest)  # what fails here can still be answered with a problem
         await response.prepare(request)
-        try:
-            await _write(response, first)
-            async for block in rest:
-                await _write(response, block)
-        except (UnibusError, TimeoutError) as error:
-            # Part of the blob is out: only an aborted connection tells the reader that it is not whole.
-            raise ConnectionAbortedError from error
+        await send_block(response, first)
+        async for block in rest:
+            await send_block(response, block)
     return response
-
-
-async def _write(response: web.StreamResponse, block: bytes) -> None:
-    async with asyncio.timeout(STALL_SECONDS):
-        await response.write(block)

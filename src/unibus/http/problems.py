@@ -7,6 +7,7 @@ number is told.
 import json
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -19,6 +20,12 @@ from unibus.errors import ConnectionsExhausted, NotFound, TooLarge, UnibusError
 from unibus.http.dispatch import Answering
 from unibus.http.whole import Whole
 from unibus.model.problem import CONTENT_TYPE, plain_problem, to_problem
+from unibus.services.refusals import Allowance
+
+LEFT = 499
+"""What is counted where whoever asked did not wait for the answer, as proxies do: no mistake here, and no refusal."""
+FAILED_AT_ONCE = 60
+"""So many failures of one cause are logged, and as many an hour: an outage fails every request that comes meanwhile."""
 
 
 def problem_response(error: UnibusError) -> web.Response:
@@ -57,20 +64,29 @@ class Watcher(Protocol):
         """A request came; no handler has seen it. Raises UnibusError to refuse it."""
 
     def ends(self, request: web.Request, status: int, error: UnibusError | None, seconds: float) -> None:
-        """It is answered with `status`, refused for `error` if any, `seconds` after it came. Must not raise."""
+        """It is answered with `status`, refused for `error` if any, `seconds` after it came. Must not raise.
+
+        The status is `LEFT` where nobody was there any more for an answer that had to be sent piece by piece.
+        """
 
 
-def answering(log: structlog.stdlib.BoundLogger, incident: Callable[[], str], *watchers: Watcher) -> Answering:
+def answering(
+    log: structlog.stdlib.BoundLogger,
+    incident: Callable[[], str],
+    *watchers: Watcher,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Answering:
     """What answers all requests. `incident` gives a fresh random number for each unexpected error.
 
     `watchers` see a request begin in their order and end in the reverse one; one that refuses a request hides it from
-    none of them.
+    none of them. `clock` gives seconds that never go back.
     """
+    failures = _Failures(log, incident)
     begins = [watcher.begins for watcher in watchers]
     ends = [watcher.ends for watcher in reversed(watchers)]
 
     async def answer_with_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-        began = time.perf_counter()
+        began = clock()
         status, refused = 500, None
         try:
             for begin in begins:
@@ -79,19 +95,22 @@ def answering(log: structlog.stdlib.BoundLogger, incident: Callable[[], str], *w
             status = response.status
         except UnibusError as error:
             status, refused = error.status, error
-            # Not what any stranger can bring about thousands of times a second: `/metrics` counts it.
-            if status >= 500 and not isinstance(error, ConnectionsExhausted):
-                log.warning("request failed", method=request.method, path=request.path, error=error.message)
+            if status >= 500:
+                failures.note(error, request, began)
+            _check_nothing_is_out(request)
             return problem_response(error)
         except web.HTTPException as error:
             status = error.status
             raise  # aiohttp's own answers become problems in `http.site`, together with those that never get here
-        except Exception as error:  # noqa: BLE001 - whatever it was, who asked is answered
-            return _broken(error, request, log, incident)
+        except ClientConnectionResetError:
+            status = LEFT
+            raise ConnectionAbortedError from None
+        except Exception:  # noqa: BLE001 - whatever it was, who asked is answered
+            return failures.broken(request)
         else:
             return response
         finally:
-            seconds = time.perf_counter() - began
+            seconds = clock() - began
             for end in ends:
                 end(request, status, refused, seconds)
             refused = None  # it holds this frame by its traceback, and must not be held by it in turn
@@ -99,31 +118,36 @@ def answering(log: structlog.stdlib.BoundLogger, incident: Callable[[], str], *w
     return answer_with_problems
 
 
-def _broken(
-    error: Exception, request: web.Request, log: structlog.stdlib.BoundLogger, incident: Callable[[], str]
-) -> web.Response:
-    """The answer for an error that nobody expected. Raises ConnectionAbortedError where there can be none."""
-    begun = request.writer.output_size > 0
-    if _is_left(error, begun=begun):
+class _Failures:
+    """What a node could not do, in its log."""
+
+    def __init__(self, log: structlog.stdlib.BoundLogger, incident: Callable[[], str]) -> None:
+        self._log = log
+        self._incident = incident
+        self._allowed: defaultdict[str, Allowance] = defaultdict(lambda: Allowance(FAILED_AT_ONCE))
+
+    def note(self, error: UnibusError, request: web.Request, now: float) -> None:
+        """Note an error that was foreseen, unless it was noted too often: each has its own, and hides no other."""
+        if isinstance(error, ConnectionsExhausted):
+            return  # what any stranger can bring about: `/metrics` counts it
+        left_out = self._allowed[error.code].note(now)
+        if left_out is not None:
+            told = {"method": request.method, "path": request.path, "error": error.message}
+            self._log.warning("request failed", **told, left_out=left_out)
+
+    def broken(self, request: web.Request) -> web.Response:
+        """The answer for the error at hand, which nobody foresaw. Raises ConnectionAbortedError as below."""
+        number = self._incident()
+        self._log.exception("request broke", incident=number, method=request.method, path=request.path)
+        _check_nothing_is_out(request)
+        message = f"the server made a mistake; tell its operator the number {number}, its log has more"
+        return problem_response(UnibusError(message, incident=number))
+
+
+def _check_nothing_is_out(request: web.Request) -> None:
+    """Raise ConnectionAbortedError if part of another answer is out: only that tells the asker that it is not whole."""
+    if request.writer.output_size > 0:
         raise ConnectionAbortedError from None
-    number = incident()
-    log.exception("request broke", incident=number, method=request.method, path=request.path)
-    if begun:
-        # Part of another answer is out: only an aborted connection tells the client that it is not whole.
-        raise ConnectionAbortedError from None
-    message = f"the server made a mistake; tell its operator the number {number}, its log has more"
-    return problem_response(UnibusError(message, incident=number))
-
-
-def _is_left(error: Exception, *, begun: bool) -> bool:
-    """Whether an answer ends because its asker is gone, or, once it has `begun`, takes no more or may have no more.
-
-    That is no mistake here, and whoever asks could fill a disk with what would be logged of it.
-    """
-    if not begun or not isinstance(error, ConnectionError):
-        return isinstance(error, ClientConnectionResetError)
-    why = error.__cause__ or error
-    return isinstance(why, ConnectionError | TimeoutError) or (isinstance(why, UnibusError) and why.status < 500)
 
 
 def _answer(status: int, members: Mapping[str, object], headers: Mapping[str, str]) -> web.Response:

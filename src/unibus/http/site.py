@@ -317,8 +317,4 @@ class Site(web.BaseSite):
         )
 
     def _note(self) -> int | None:
-        if not self._unreadable.take(self._clock()):
-            self._unreadable.left_out += 1
-            return None
-        left_out, self._unreadable.left_out = self._unreadable.left_out, 0
-        return left_out
+        return self._unreadable.note(self._clock())

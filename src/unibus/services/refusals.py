@@ -1,4 +1,4 @@
-"""How many refusals of whom are noted in the audit trail, and how many were left out. Pure.
+"""How many refusals of whom are noted in the audit trail, or lines in a log, and how many were left out. Pure.
 
 Everybody has an allowance of their own, so that nobody hides what others were refused by being refused often. Whoever
 has proven no more than to have a key shares one with all such: keys cost nothing. Never keeps more than a bounded
@@ -32,6 +32,14 @@ class Allowance:
             return False
         self._left -= 1
         return True
+
+    def note(self, now: float) -> int | None:
+        """How many were left out before the one that may be noted at `now`; None if it may not: then it is, too."""
+        if not self.take(now):
+            self.left_out += 1
+            return None
+        left_out, self.left_out = self.left_out, 0
+        return left_out
 
 
 class Refusals:

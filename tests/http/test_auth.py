@@ -15,6 +15,7 @@ from tests.http.attacks import (
     ATTACKS,
     BOB,
     BUS,
+    INPUT,
     LIMIT,
     NONCE,
     NOW,
@@ -24,6 +25,8 @@ from tests.http.attacks import (
     Edit,
     Headers,
     instead,
+    plus,
+    put,
     request,
     same,
     without,
@@ -188,6 +191,30 @@ async def test_a_body_is_not_waited_for_where_the_nonce_is_not_known(bus: Bus) -
     answer = await bus.server.send(data.removesuffix(b"hello"))
     assert answer is not None
     assert (answer.status, answer.problem) == (401, "nonce-unknown")
+
+
+async def test_a_nodes_nonce_put_into_what_was_signed_makes_it_another_request(bus: Bus) -> None:
+    answer = await bus.ask({}, {}, put(INPUT, NONCE, f"{NONCE}.{bus.nonces.newest()}"))
+    assert answer is not None
+    assert (answer.status, answer.problem) == (401, "signature-invalid")
+
+
+OTHER_BODIES: dict[str, tuple[dict[str, Any], Edit]] = {
+    "another": ({"body": b"hallo"}, same),
+    "too large": ({}, instead("Content-Length", str(LIMIT + 1))),
+    "never whole": ({}, instead("Content-Length", "6")),
+    "coded": ({}, plus("Content-Encoding", "gzip")),
+}
+
+
+@pytest.mark.parametrize(("send", "edit"), OTHER_BODIES.values(), ids=OTHER_BODIES)
+async def test_who_repeats_headers_with_another_body_takes_nothing_from_their_signer(
+    bus: Bus, send: dict[str, Any], edit: Edit
+) -> None:
+    answer = await bus.ask(POST, send, edit)
+    assert answer is not None
+    assert answer.status in (400, 401, 408, 413)
+    assert bus.paced == []
 
 
 async def test_a_body_that_is_cut_or_another_has_claimed_no_nonce(bus: Bus) -> None:

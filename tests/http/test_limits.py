@@ -17,7 +17,7 @@ from tests.support.processes import no_nats_server
 
 from unibus.client.api import ControlApi
 from unibus.daemon.node import Node
-from unibus.errors import AnswerTimeout, NotFound, RateLimited, SignatureInvalid
+from unibus.errors import AnswerTimeout, NonceReplayed, NonceUnknown, NotFound, RateLimited, SignatureInvalid
 from unibus.http.deadlines import Deadlines
 from unibus.http.limiting import Limiter
 from unibus.http.limits import Limits
@@ -33,6 +33,10 @@ async def hello(request: web.Request) -> web.StreamResponse:
     match request.query.get("how"):
         case "stranger":
             raise SignatureInvalid
+        case "copy":
+            raise NonceReplayed
+        case "late":
+            raise NonceUnknown
         case "missing":
             raise NotFound
         case "slowly":
@@ -67,7 +71,9 @@ async def test_an_address_has_its_burst_and_then_its_rate() -> None:
         assert [(await ask(server)).status for _ in range(2)] == [200, 429]
 
 
-@pytest.mark.parametrize(("how", "passed"), [("", 100), ("missing", 100), ("stranger", 10)])
+@pytest.mark.parametrize(
+    ("how", "passed"), [("", 100), ("missing", 100), ("late", 100), ("stranger", 10), ("copy", 10)]
+)
 async def test_who_proves_nothing_is_counted_ten_times(how: str, passed: int) -> None:
     async with limited(Limits(rate_per_address=10), [0.0]) as server:
         answers = [(await ask(server, how)).status for _ in range(110)]

@@ -1,6 +1,8 @@
 """Who sent this request: the checks on a signed request, in an order that gives strangers nothing.
 
-1. form, bus and time, which cost next to nothing; 2. the signature over method, address and the digest of the body;
+1. form, bus, time and whether a nonce of this process is one that it remembers, which cost next to nothing, so that
+whoever repeats what is not good any more gets no more work done; 2. the signature over method, address and the digest
+of the body;
 3. whether the signer is a user; 4. the body, which is read only now and must have that digest; 5. the nonce, claimed
 last, so that nobody without a user's key can fill the store with claims or burn a nonce of somebody else's. Where a
 body is written as it comes (`authenticate_stream`), the nonce is claimed before it. Where the request names a nonce of
@@ -43,6 +45,7 @@ from unibus.services.audit import ACTOR
 _INPUT, _SIGNATURE, _DIGEST = istr("Signature-Input"), istr("Signature"), istr("Content-Digest")
 # A Host with a slash in it would move part of the path into the authority: other request, same signed address.
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_OTHER_BODY = "the body is not the one that was signed"
 
 
 class Claims(Protocol):
@@ -67,7 +70,7 @@ class Authenticator:
     """Checks signed requests. `bus_id` gives this bus's id, or None before there is a bus; `clock` gives Unix time.
 
     `stranger` is what a signer hears who is no user; `body_seconds` is how long a body may take to arrive;
-    `pace` raises RateLimited when a user asks too often, `unpace` takes one back that was a replay;
+    `pace` raises RateLimited when a user asks too often, `unpace` takes one back that may be somebody else's copy;
     `held_bodies` is how many bytes of bodies one user may have on their way at once. Nothing signed up to what `floor`
     gives (Unix seconds) is good: it may have been used before the bus was restored, and which nonces were is not known
     any more.
@@ -115,9 +118,7 @@ class Authenticator:
         if not self._is_user(signed.user):
             await self._look_again(signed.user)
         self._admit(signed)
-        body = await self._hold_body(request, limit, signed.user) if signed.digest is not None else b""
-        if signed.digest is not None and httpsig.content_digest(body) != signed.digest:
-            raise SignatureInvalid("the body is not the one that was signed")
+        body = await self._body(request, limit, signed) if signed.digest is not None else b""
         await self._claim(signed)
         return Caller(signed.user, body)
 
@@ -144,6 +145,16 @@ class Authenticator:
             return signed.user, read_pieces(request, limit, self._body_seconds)
         return signed.user, ahead(_checked_blocks(read_blocks(request, limit, self._body_seconds), signed.digest))
 
+    async def _body(self, request: web.BaseRequest, limit: int, signed: httpsig.Signed) -> bytes:
+        try:
+            body = await self._hold_body(request, limit, signed.user)
+            if httpsig.content_digest(body) != signed.digest:
+                raise SignatureInvalid(_OTHER_BODY)
+        except UnibusError:
+            self._give_back(signed)
+            raise
+        return body
+
     async def _hold_body(self, request: web.BaseRequest, limit: int, user: str) -> bytes:
         # A nonce is claimed only after its body, so one signature can begin any number of bodies.
         size = min(limit, limit if request.content_length is None else request.content_length)
@@ -164,11 +175,15 @@ class Authenticator:
             name = f"nonce/{signed.user}/{signed.nonce}"
             claimed = await self._claims.claim(name, signed.created + self._claim_seconds)
         if not claimed:
-            if self._unpace is not None:
-                self._unpace(signed.user)  # whoever repeats what they overheard must not use up what the user may ask
+            self._give_back(signed)
             raise NonceReplayed("this signed request was used before; sign it again with a new nonce")
         if signed.server_nonce is not None:
             await self._claims.catch_up()  # a claim in the store has done so on its way
+
+    def _give_back(self, signed: httpsig.Signed) -> None:
+        # Whoever repeats what they overheard, with this body or another, must not use up what its signer may ask.
+        if self._unpace is not None:
+            self._unpace(signed.user)
 
     def _verified(self, request: web.BaseRequest, *, named: bool = False) -> httpsig.Signed:
         headers = request.headers
@@ -192,6 +207,8 @@ class Authenticator:
             raise SignatureStale(
                 "the request was signed before the bus was restored or moved: sign it again", server_time=int(now)
             )
+        if signed.server_nonce is not None:
+            self._nonces.check(signed.server_nonce)
         httpsig.verify(signed, request.method, _target_uri(request))
         return signed
 
@@ -201,8 +218,6 @@ class Authenticator:
             raise self._stranger
 
     def _admit(self, signed: httpsig.Signed) -> None:
-        if signed.server_nonce is not None:
-            self._nonces.check(signed.server_nonce)  # rather than read a body first that has to be sent again
         if self._pace is not None:
             self._pace(signed.user)  # only now: nobody else can use up what a user may ask
         ACTOR.set(signed.user)
@@ -216,7 +231,7 @@ async def _checked_blocks(blocks: AsyncGenerator[bytes, None], digest: str) -> A
             await asyncio.to_thread(hasher.update, block)
             yield block
     if httpsig.digest_header(hasher.digest()) != digest:
-        raise SignatureInvalid("the body is not the one that was signed")
+        raise SignatureInvalid(_OTHER_BODY)
 
 
 def _single(headers: MultiMapping[str], name: istr) -> str | None:

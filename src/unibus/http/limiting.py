@@ -13,6 +13,7 @@ from unibus.errors import (
     BootstrapRefused,
     ConnectionsExhausted,
     InviteUnknown,
+    NonceReplayed,
     NotAUser,
     RateLimited,
     SignatureInvalid,
@@ -28,6 +29,7 @@ from unibus.model.rates import Rates, address_key
 _FROM_STRANGERS = (
     BootstrapRefused,
     InviteUnknown,
+    NonceReplayed,
     NotAUser,
     SignatureInvalid,
     SignatureMissing,
@@ -54,7 +56,7 @@ class Limiter:
         _refuse(self._users.wait(user, self._clock()), "you ask")
 
     def unpace(self, user: str) -> None:
-        """Take back what `pace` counted, for a request that turned out to be somebody's copy of one of `user`'s."""
+        """Take back what `pace` counted, for a request that may be somebody else's copy of one of `user`'s."""
         self._users.give_back(user, self._clock())
 
     def pace_append(self, user: str) -> None:

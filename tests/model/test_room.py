@@ -16,7 +16,7 @@ from unibus.errors import (
     UnibusError,
     WrongBus,
 )
-from unibus.model.bodies import Epoch, RoomAdd, RoomCreate, RoomRotate, Strict
+from unibus.model.bodies import Epoch, RoomAdd, RoomCreate, RoomLeave, RoomRotate, RoomSetRole, Strict
 from unibus.model.records import read_record, room_log, write_record
 from unibus.model.room import Room, check_sealed, reduce_room
 
@@ -110,7 +110,7 @@ REFUSED: list[tuple[str, Forge, type[UnibusError]]] = [
     ("a stranger is added", lambda r: r.addition("zoe"), RuleBroken),
     ("who is not in is removed", lambda r: r.removal("cyd"), RuleBroken),
     ("who was removed is removed again", lambda r: r.removal("dan"), RuleBroken),
-    ("the last owner leaves", lambda r: r.removal("ada"), RuleBroken),
+    ("an owner removes themselves", lambda r: r.removal("ada"), RuleBroken),
     ("the creation again", lambda r: r.created, HeadConflict),
     (
         "a second creation",
@@ -157,6 +157,16 @@ def test_nobody_can_make_another_room_of_the_same_id(room: RoomStory) -> None:
     record = read_record(forged(room, "bob", body, after=EMPTY).raw)
     with pytest.raises(RuleBroken, match="id follows from its creator"):
         Room(room.story.bus, room.id).check(record, room.story.directory)
+
+
+def test_who_goes_makes_no_key_for_those_who_stay(room: RoomStory) -> None:
+    room.take(room.sign("ada", RoomSetRole(user=user("bob"), role="owner")))
+    for name in ("ada", "bob"):
+        record = read_record(room.removal(name, by=name).raw)
+        with pytest.raises(RuleBroken, match="who goes leaves"):
+            room.state.check(record, room.story.directory)
+    room.take(room.sign("ada", RoomLeave()))
+    assert room.state.rotation_due(room.story.directory)
 
 
 def test_a_room_whose_name_would_mislead_is_not_made(room: RoomStory) -> None:
@@ -244,8 +254,9 @@ def test_a_room_keeps_an_owner_who_is_on_the_bus() -> None:
     room.take(room.addition("bob", role="owner"))
     story.admit("eve", role="admin")
     story.revoke("bob")
-    with pytest.raises(RuleBroken, match="at least one owner"):
-        room.take(room.removal("ada"))
+    for body, why in ((RoomLeave(), "names a successor"), (RoomSetRole(user=user("ada"), role="member"), "one owner")):
+        with pytest.raises(RuleBroken, match=why):
+            room.take(room.sign("ada", body))
 
 
 def test_a_removed_member_may_come_back_and_reads_under_the_new_key(room: RoomStory) -> None:

@@ -183,7 +183,7 @@ def _shared_refusals(room: RoomStory, before: Head) -> list[Refusal]:
         signed(room.addition("zoe"), RuleBroken, "somebody is added who is not on the bus"),
         signed(room.removal("rex", by="bob"), Forbidden, "a member removes"),
         signed(room.removal("cyd"), RuleBroken, "somebody is removed who is not in the room"),
-        signed(room.removal("ada"), RuleBroken, "the last owner leaves"),
+        signed(room.removal("ada"), RuleBroken, "an owner removes themselves"),
         signed(room.created, HeadConflict, "the creation again"),
     ]
 

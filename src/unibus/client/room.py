@@ -189,8 +189,14 @@ class Room:
         await self._bus.append(build, self.id)
 
     async def remove(self, handle: str) -> None:
-        """Remove a member: cut off at once, and everything from now on is under a key that they never get."""
+        """Remove a member: cut off at once, and everything from now on is under a key that they never get.
+
+        Oneself: as `leave`.
+        """
         user = self._bus.find(handle, among=self.state.roles).user
+        if user == self._bus.user:
+            await self.leave()
+            return
 
         async def build() -> Change:
             state, key = await self._key_to_leave()

@@ -122,7 +122,7 @@ class RoomAdd(Strict):
 
 
 class RoomRemove(Strict):
-    """An owner removes a member. Always starts an epoch, whose key is sealed to those who stay."""
+    """An owner removes another member. Always starts an epoch, whose key is sealed to those who stay."""
 
     user: UserId
     epoch: Epoch

@@ -105,7 +105,7 @@ export class Room {
         return { roles, archived, holders: body.epoch != null ? begun() : [body.user] };
       case "room.remove":
         must(roles.has(body.user), "the user is not in the room");
-        must(otherOwner(body.user), "the last owner stays");
+        must(body.user !== signer, "who goes leaves, and makes no key");
         roles.delete(body.user);
         return { roles, archived, holders: begun() };
       case "room.rotate":

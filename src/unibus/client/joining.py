@@ -18,7 +18,7 @@ from unibus.crypto.encoding import unb64u
 from unibus.crypto.heads import Head
 from unibus.crypto.identity import Identity
 from unibus.crypto.invites import InviteToken
-from unibus.errors import InvalidInput, InviteUsed, NotAUser
+from unibus.errors import InvalidInput, InviteUsed, NotAUser, Untrusted
 
 
 async def join_bus(
@@ -37,7 +37,8 @@ async def join_bus(
     `tls` and `ca` are as for `connect`.
 
     Raises InviteUsed, InviteExpired, InviteWithdrawn, InviteUnknown; InvalidInput when neither names a handle;
-    RuleBroken for a handle that is taken; WrongBus when the daemon serves another bus.
+    RuleBroken for a handle that is taken; WrongBus when the daemon serves another bus; Untrusted errors, also when it
+    says that the invite fixes a handle which it does not.
     """
     context = chosen_context(tls, ca)
     memory = Memory(state)
@@ -45,7 +46,7 @@ async def join_bus(
     address = url or token.url
     api = ControlApi(address, token.key, time.time, deadline, context)
     api.bus = token.bus
-    sent: list[bytes] = []
+    sent: list[str] = []  # as whom
     used: InviteUsed | None = None
     await api.open()
     try:
@@ -57,19 +58,23 @@ async def join_bus(
     finally:
         await api.close()
     memory.save()
-    # The server's word that it was appended is worth nothing: the verified directory has to say so.
+    # The server's word is worth nothing: the verified directory has to say that it was appended, and what was fixed.
     try:
         async with connect(address, identity, bus=token.bus, state=state, deadline=deadline, tls=context) as bus:
-            return bus.directory.handle_of(identity.user)
+            joined, invite = bus.directory.handle_of(identity.user), bus.directory.invites.get(token.key.public)
     except NotAUser:
         raise used or NotAUser("the server says that you have joined, and does not show it") from None
+    if invite is None or not set(sent) <= {handle, invite.handle}:
+        raise Untrusted(f"you have joined as {joined}: the server said that your invite wants it, which it does not")
+    return joined
 
 
-async def _join(api: ControlApi, token: InviteToken, identity: Identity, handle: str | None, sent: list[bytes]) -> None:
+async def _join(api: ControlApi, token: InviteToken, identity: Identity, handle: str | None, sent: list[str]) -> None:
     view = await api.invitation()
     named = view.handle or handle
     if named is None:
         raise InvalidInput("this invite leaves the handle to you: choose one with --handle")
     head = Head(view.head.sequence, unb64u(view.head.hash, size=32))
-    sent.append(Signer(identity, int(time.time()), secrets.token_bytes).join(token, head, named))
-    await api.join(sent[-1])
+    record = Signer(identity, int(time.time()), secrets.token_bytes).join(token, head, named)
+    sent.append(named)
+    await api.join(record)

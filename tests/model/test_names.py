@@ -78,6 +78,7 @@ def test_room_names(text: str) -> None:
         "a\U000e0041b",
         "cafe\u0301",
         "\u212b",
+        "abcdefghijklmnopqrstuvwxyz",
     ],
     ids=ascii,
 )

@@ -40,8 +40,9 @@ from unibus.errors import (
     Untrusted,
     WrongBus,
 )
-from unibus.model.bodies import History, Role, RoomLeave, RoomRemove
+from unibus.model.bodies import History, Role, RoomLeave
 from unibus.model.directory import Directory, User
+from unibus.model.names import ROOM_ID
 from unibus.model.records import DIRECTORY, ROOM_PREFIX, read_record
 
 INVITE_SECONDS = 3600
@@ -102,10 +103,11 @@ class Bus:
             if found is not None and found.revoked is None:
                 return found
             raise NotFound(f"there is no user {handle!r}: see unibus user list")
-        for user in among:
-            if handle in {user, known[user].handle}:
-                return known[user]
-        raise NotFound(f"{handle!r} is not in this room: see unibus room show")
+        meant = [known[user] for user in among if handle in {user, known[user].handle}]
+        if not meant:
+            raise NotFound(f"{handle!r} is not in this room: see unibus room show")
+        # A handle can be given anew: it means who has it, and not who had it and was revoked.
+        return min(meant, key=lambda user: user.revoked is not None)
 
     async def users(self) -> list[User]:
         """All active users, by handle."""
@@ -193,17 +195,21 @@ class Bus:
 
     async def rooms(self) -> list[Room]:
         """The rooms that this identity is in, verified, by name."""
-        found, after = [], ""
+        found: list[Room] = []
+        after = ""
         while True:
             page = await self.api.rooms(after)
+            before = len(found)
             for room in page.rooms:
+                if after and room <= after:
+                    raise Untrusted("the server's list of rooms goes round in circles")
+                after = room
                 with contextlib.suppress(NotFound):  # removed from it since the page was made
                     found.append(await self._room(room))
             if page.next is None:
                 return sorted(found, key=lambda room: (room.name, room.id))
-            if page.next <= after:
-                raise Untrusted("the server's list of rooms goes round in circles")
-            after = page.next
+            if page.next != after or len(found) == before:
+                raise Untrusted("the server's list of rooms goes on, and there are no rooms in it")
 
     async def check_unused(self, name: str) -> None:
         """Raise InvalidInput if this identity is in a room called `name` that is not archived.
@@ -218,13 +224,12 @@ class Bus:
                 )
 
     async def room(self, name: str) -> Room:
-        """The room with the id `name`, or else the one called so, archived only if no other is. Raises NotFound.
+        """The room with the id `name`, or if that is no id the one called so: one that is archived only if no other is.
 
-        By its id it is found at once; by its name, all rooms of this identity are looked through.
+        Raises NotFound. By its id it is found at once; by its name, all rooms of this identity are looked through.
         """
-        with contextlib.suppress(NotFound, InvalidInput):
-            return await self._room(name)
-        return room_named(await self.rooms(), name)
+        # A name may be anything. Who names an id must never get a room that is called so, made by who knows whom.
+        return await self._room(name) if ROOM_ID.fullmatch(name) else room_named(await self.rooms(), name)
 
     async def _room(self, room: str) -> Room:
         await self.replica.sync_room(room)
@@ -263,8 +268,8 @@ class Bus:
         try:
             stands = await self._stands(change)
         except NotFound:
-            if isinstance(read_record(change.record).body, RoomLeave | RoomRemove):
-                return  # this identity has just left
+            if isinstance(read_record(change.record).body, RoomLeave):
+                return  # this identity has just left; of anybody else's removal the server has to show the record
             raise
         if not stands:
             raise Untrusted("the server says that it has stored a record, and does not show it")

@@ -298,11 +298,11 @@ class Room:
 
 
 def room_named(rooms: list[Room], name: str) -> Room:
-    """The room called `name`, or with that id. Raises NotFound, also when the name is not unique.
+    """The room called `name`. Raises NotFound, also when the name is not unique.
 
     A room that is archived is called so only while none that is open is: its name can be used again.
     """
-    called = [room for room in rooms if name in {room.id, room.name}]
+    called = [room for room in rooms if room.name == name]
     found = [room for room in called if not room.state.archived] or called
     if len(found) == 1:
         return found[0]

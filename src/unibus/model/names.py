@@ -56,11 +56,14 @@ def room_name_stands(text: str) -> bool:
 def check_room_name(text: str) -> str:
     """`text` if it is good to give a room as its name: 1 to 64 printable characters, NFC, no outer blanks.
 
-    Stricter than `room_name_stands`, for where people enter names.
+    Stricter than `room_name_stands`, for where people enter names. What looks like a room's id is refused, because a
+    room is named by either.
 
     Raises InvalidInput. Control, format (bidirectional overrides among them) and unassigned characters are refused.
     """
     bad = any(unicodedata.category(c)[0] in "CZ" and c != " " for c in text)
     if not room_name_stands(text) or bad or text != text.strip() or text != unicodedata.normalize("NFC", text):
         raise InvalidInput(f"a room's name is 1 to {MAX_ROOM_NAME} printable characters without outer blanks")
+    if ROOM_ID.fullmatch(text):
+        raise InvalidInput("a room's name is not of the form of a room's id, 26 characters of a-z and 2-7")
     return text

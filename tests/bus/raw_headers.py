@@ -6,11 +6,32 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tests.bus.stage import OTHER_ROOM, WAIT, Member, Stage, signed
+from tests.bus.stage import OTHER_ROOM, WAIT, Member, signed
 from unibus.model import subjects
 
 STOPS = b"NATS/1.0\r\nNats-Expected-Last-Msg-Id: nobody's\r\n\r\n"
 """The one that stops a stream with several replicas, with nats-server 2.14 and 2.15."""
+
+
+ODD = {
+    "a status": b"NATS/1.0 503\r\n\r\n",
+    "a status, cut": b"NATS/1.0 503\r\nXX",
+    "a status and more": b"NATS/1.0 503\r\nX: y\r\n\r\n",
+    "a heartbeat ahead": b"NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: 99\r\n\r\n",
+    "a status of no number": b"NATS/1.0 abc\r\n\r\n",
+    "a status that is no text": b"NATS/1.0 \xff\xff\xff\r\n\r\n",
+    "a status that is no text, cut": b"NATS/1.0 \xff\xff\xffXX",
+    "a reason that is no text": b"NATS/1.0 100 \xff\r\n\r\n",
+    "a value that is no text": b"NATS/1.0\r\nX: \xff\r\n\r\n",
+    "a line without a colon": b"NATS/1.0\r\nX\r\n\r\n",
+    "a status by name": b"NATS/1.0\r\nStatus: 503\r\n\r\n",
+    "nothing but the version": b"NATS/1.0",
+    "less than that": b"NATS",
+    "a blank": b"NATS/1.0 ",
+}
+"""Header blocks that a client's library may stumble over."""
+ODD_REPLIES = [b"\xff\xfe", b"a\x0bb", b"5\x0c7", b"a\x85b", b"a\x00b", b"a..b", b"x" * 30_000]
+"""Reply subjects of the same kind."""
 
 
 def headers(*pairs: tuple[str, str]) -> bytes:
@@ -23,9 +44,11 @@ class RawMember:
     def __init__(self, member: Member, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.member, self._reader, self._writer = member, reader, writer
 
-    async def publish(self, block: bytes, body: bytes = b"x", reply: str = "") -> None:
-        """Publish into ROOM; returns when the server has dealt with it, or ended the connection."""
-        head = f"HPUB {self.member.sender()} {reply} {len(block)} {len(block) + len(body)}\r\n".encode()
+    async def publish(self, block: bytes, body: bytes = b"x", reply: str | bytes = b"", subject: str = "") -> None:
+        """Publish on `subject`, else into ROOM; returns when the server has dealt with it, or ended the connection."""
+        to = (subject or self.member.sender()).encode()
+        way = b" ".join(each for each in (to, reply if isinstance(reply, bytes) else reply.encode()) if each)
+        head = b"HPUB %b %d %d\r\n" % (way, len(block), len(block) + len(body))
         self._writer.write(head + block + body + b"\r\nPING\r\n")
         async with asyncio.timeout(WAIT):
             while (line := await self._reader.readline()) and not line.startswith(b"PONG"):
@@ -33,8 +56,8 @@ class RawMember:
 
 
 @asynccontextmanager
-async def raw_member(stage: Stage, member: Member) -> AsyncIterator[RawMember]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", stage.plane.client_port)
+async def raw_member(port: int, member: Member) -> AsyncIterator[RawMember]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         info = json.loads((await reader.readline()).removeprefix(b"INFO "))
         told = {"verbose": False, "headers": True, "no_responders": True, "lang": "test", "version": "1", "protocol": 1}

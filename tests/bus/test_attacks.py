@@ -1,10 +1,11 @@
 """A member who turns the server's own features against the others: reply subjects, headers, tracing."""
 
 import json
+import secrets
 
 import pytest
 
-from tests.bus.raw_headers import STOPS, raw_member, rows
+from tests.bus.raw_headers import ODD, ODD_REPLIES, STOPS, headers, raw_member, rows
 from tests.bus.stage import OTHER_ROOM, ROOM, Stage
 from unibus.model import subjects
 
@@ -81,11 +82,34 @@ async def test_no_header_stops_the_messages_of_one_node(stage: Stage) -> None:
     mallory = stage.member(ROOM)
     async with stage.connect(stage.member(ROOM)) as honest:
         for name, block in {**rows(mallory), "stops a cluster": STOPS}.items():
-            async with raw_member(stage, mallory) as raw:
+            async with raw_member(stage.plane.client_port, mallory) as raw:
                 for body in (b"", b"x"):
                     await raw.publish(block, body, f"{subjects.inbox_prefix(mallory.user)}.x")
             assert "error" not in await honest.publish(), name
     assert (stage.plane.status()["restarts"], stage.plane.status()["reasons"]) == (0, [])
+
+
+async def test_nothing_odd_in_a_request_keeps_the_daemon_from_others(stage: Stage) -> None:
+    """What nobody checks on the way: the blocks of headers, and the reply subject."""
+    mallory, fine = stage.member(ROOM), headers(("X", "y"))
+    control = subjects.control(mallory.user, "deliver")
+    async with stage.connect(stage.member(ROOM)) as honest, raw_member(stage.plane.client_port, mallory) as raw:
+        for block, reply in [*((block, b"") for block in ODD.values()), *((fine, reply) for reply in ODD_REPLIES)]:
+            await raw.publish(block, b"{}", reply or f"{subjects.inbox_prefix(mallory.user)}.x", control)
+            assert "error" not in await honest.ask({"room": ROOM, "token": secrets.token_urlsafe(16)}), (block, reply)
+    assert (stage.plane.status()["restarts"], stage.plane.status()["reasons"]) == (0, [])
+
+
+async def test_the_daemon_does_not_hand_on_the_headers_of_who_asks(stage: Stage) -> None:
+    """An answer goes wherever who asks wants it to. It says only what the daemon says."""
+    alice, bob = stage.member(ROOM), stage.member(ROOM)
+    events = subjects.events(bob.user)
+    async with stage.connect(alice) as a, stage.connect(bob) as b:
+        heard = await b.client.subscribe(events)
+        await b.client.flush()
+        named = {"Status": "503", "X": "y"}
+        await a.client.publish(subjects.control(alice.user, "deliver"), b"{}", reply=events, headers=named)
+        assert (await heard.next_msg(10)).headers is None
 
 
 @pytest.mark.parametrize("only", [{}, {"Nats-Trace-Only": "true"}], ids=["trace", "trace only"])

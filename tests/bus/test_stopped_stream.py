@@ -73,7 +73,7 @@ async def test_no_other_header_stops_the_messages_of_a_cluster(tmp_path: Path) -
         inbox = subjects.inbox_prefix(mallory.user)
         async with two.connect(bob) as honest:
             for name, block in rows(mallory).items():
-                async with raw_member(one, mallory) as raw:  # one for each: some end the connection
+                async with raw_member(one.plane.client_port, mallory) as raw:  # one for each: some end the connection
                     for body, reply in ((b"", ""), (b"", f"{inbox}.x"), (b"x", f"{inbox}.id.10.fail.1.0.$FI")):
                         await raw.publish(block, body, reply)
                 assert "error" not in await honest.publish(data=b"honest"), name
@@ -92,7 +92,7 @@ async def test_a_message_that_stops_every_replica_costs_seconds_and_its_sender_t
         async with three.connect(carol) as innocent:  # says the same where it means nothing
             await innocent.publish(data=STOPS + mallory.sender().encode())
         began = time.monotonic()
-        async with raw_member(one, mallory) as raw:
+        async with raw_member(one.plane.client_port, mallory) as raw:
             await raw.publish(STOPS)
             await raw.publish(STOPS, b"compressed" * 4000)
         bodies = [f"honest {number}".encode() for number in range(50)]
@@ -159,7 +159,7 @@ async def test_each_who_tries_it_stops_it_once(tmp_path: Path) -> None:
         bob = cluster.stages["two"].member(ROOM)
         for name in NAMES:
             mallory = cluster.stages[name].member(ROOM)
-            async with raw_member(cluster.stages[name], mallory) as raw:
+            async with raw_member(cluster.stages[name].plane.client_port, mallory) as raw:
                 await raw.publish(STOPS)
             await send(cluster.stages["two"], bob, [f"after {name}".encode()])
             await until(lambda: all(stage.plane.status()["ready"] for stage in cluster.stages.values()), RECOVERS)
@@ -176,7 +176,7 @@ async def test_it_is_mended_too_when_every_daemon_was_restarted_before(tmp_path:
     """What stands in the files is noticed again by whoever comes after."""
     async with trio(tmp_path) as cluster:
         bob, mallory = cluster.stages["two"].member(ROOM), cluster.stages["one"].member(ROOM)
-        async with raw_member(cluster.stages["one"], mallory) as raw:
+        async with raw_member(cluster.stages["one"].plane.client_port, mallory) as raw:
             await raw.publish(STOPS)
         await asyncio.gather(*(cluster.stop(name) for name in NAMES))
         assert unmended(tmp_path)

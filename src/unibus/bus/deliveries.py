@@ -215,7 +215,8 @@ class Deliveries:
         if not message.reply:
             return
         try:
-            await message.respond(dump_json(answer))
+            # Not as nats-py responds: with the headers of who asked, to whomever they named.
+            await self._links.core.publish(message.reply, dump_json(answer))
         except nats.errors.Error as error:
             # The link is lost: the server's life ends for that, and the reader asks anew in the next.
             self._log.warning("a request for a delivery could not be answered", reason=str(error))

@@ -16,6 +16,7 @@ import nats.errors
 from nats.aio.client import Client
 from structlog.typing import FilteringBoundLogger
 
+from unibus import natspy
 from unibus.bus.keys import BusKeys, login_seed
 from unibus.crypto.encoding import dump_json
 from unibus.crypto.nkeys import SigningKey
@@ -154,7 +155,7 @@ async def _connect(
         # Also what a handler of ours raised arrives here.
         log.warning("the daemon's connection to nats-server reports", error=repr(error))
 
-    client = Client()
+    client = natspy.Client()
     try:
         await client.connect(
             address,

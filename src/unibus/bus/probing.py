@@ -9,9 +9,9 @@ import ssl
 from collections.abc import Callable
 
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from unibus import natspy
 from unibus.bus import callout_core as core
 from unibus.bus.keys import BusKeys, login_seed
 from unibus.bus.links import Links
@@ -63,7 +63,7 @@ class Probe:
 
 async def _gets_in(address: str, tls: ssl.SSLContext | None, stranger: SigningKey | None) -> bool:
     """Whether the server takes a connection of `stranger`, or of nobody."""
-    client = Client()
+    client = natspy.Client()
 
     async def ignore(_error: Exception) -> None: ...
 

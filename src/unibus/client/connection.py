@@ -15,12 +15,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
-from nats.aio.client import Client as Nats
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import ConnectionClosedError, MaxPayloadError
 from nats.errors import Error as NatsError
 
+from unibus import natspy
 from unibus.client.trust import refused
 from unibus.crypto.encoding import b64u
 from unibus.crypto.identity import Identity
@@ -40,7 +40,7 @@ T = TypeVar("T")
 log = logging.getLogger("unibus.client")
 
 
-class Client(Nats):
+class Client(natspy.Client):
     """nats-py's client for one identity. Given a seed, nats-py signs whatever the server sends; here, only nonces.
 
     Frames do not take nats-py's way through queues and tasks of its own: each of these is one more turn of the event
@@ -179,7 +179,7 @@ class Connection:
         await self.nats.end()
 
 
-def inbox_prefix_of(nats: Nats) -> str:
+def inbox_prefix_of(nats: Client) -> str:
     """The prefix that the connection's replies go under."""
     return nats.new_inbox().rpartition(".")[0]
 

@@ -58,11 +58,10 @@ class DeliveryState:
 
     def step(self, subject: str, reply: str, headers: Mapping[str, str] | None, data: bytes) -> Step:
         """What to do about one message of the delivery."""
-        if headers and headers.get("Status"):
-            return self._status(reply, headers)
         found = _ACK.fullmatch(reply)
         if found is None:
-            return None
+            return self._status(reply, headers) if headers and headers.get("Status") else None
+        # What is stored is a frame whatever its headers say: they are its publisher's.
         sequence, consumed = int(found[1]), int(found[2])
         if consumed != self._consumed + 1:
             return Reopen()

@@ -5,14 +5,16 @@ from the bus. What a server says about others must never weaken whom the client 
 was given, never without TLS where that was asked for, and never on this machine unless a given one is.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 from yarl import URL
 
 from unibus.errors import InvalidInput
 
 MOST = 16
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
 
 
 def parse_url(text: str) -> URL:
@@ -56,8 +58,11 @@ def _is_local(url: URL) -> bool:
     try:
         address = ip_address(host)
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-    return address.is_loopback or address.is_unspecified or address.is_link_local
+        # What ends in a number is an address to the system, however it is written: 127.1, 0x7f000001.
+        numeric = _NUMBER.fullmatch(host.rpartition(".")[2]) is not None
+        return numeric or host == "localhost" or host.endswith(".localhost")
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return any(each.is_loopback or each.is_unspecified or each.is_link_local for each in (address, mapped or address))
 
 
 class Nodes:

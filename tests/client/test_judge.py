@@ -8,6 +8,7 @@ import pytest
 from tests.builders import user
 from tests.client.world import World
 from unibus.client.judge import REORDER, SESSIONS_KEPT, Judge, Replays
+from unibus.client.order import NOT_BEGUN, Gap, Order, gap
 from unibus.client.seen import Seen, load_seen
 from unibus.crypto.frames import Content, Envelope
 from unibus.crypto.heads import Head
@@ -188,6 +189,18 @@ def test_what_one_run_knew_of_a_removal_the_next_one_knows(scene: Scene) -> None
     scene.accept(scene.frame("ada"), at=3)
 
 
+def test_what_is_new_cannot_be_given_a_number_from_before_a_removal_became_known(scene: Scene) -> None:
+    """The frame that told of it was shown under a number that no stream ever comes to."""
+    seen = Seen()
+    scene.judge = Judge(seen)
+    kept_back = scene.frame("bob")
+    scene.world.remove(scene.room, "bob")
+    scene.accept(scene.frame("ada"), at=2**63)
+    scene.judge = Judge(seen, begun=seen.last)
+    scene.refuses(kept_back, FrameInvalid, "bob could not write", at=7)
+    scene.accept(scene.frame("ada"), at=8)
+
+
 def test_what_one_run_was_shown_is_not_shown_to_the_next_elsewhere(scene: Scene) -> None:
     seen = Seen()
     scene.judge = Judge(seen)
@@ -241,6 +254,21 @@ def test_sessions_and_senders_count_for_themselves() -> None:
         replays.admit(envelope(0))
 
 
+def test_nobody_has_anothers_session_forgotten() -> None:
+    replays, order = Replays(), Order()
+    bobs = envelope(0)
+    replays.admit(bobs)
+    order.meet(bobs, 0, NOT_BEGUN)
+    for number in range(SESSIONS_KEPT + 50):
+        flood = Envelope(1, user("mallory"), number.to_bytes(16, "big"), 0)
+        replays.admit(flood)
+        order.meet(flood, 0, NOT_BEGUN)
+    with pytest.raises(FrameReplayed):
+        replays.admit(bobs)
+    assert gap(envelope(2), order.track(envelope(2))) == Gap(1, 0)
+    assert order.forgot == {user("mallory")}
+
+
 def test_memory_is_bounded_in_sessions_and_in_frames() -> None:
     replays = Replays()
     for number in range(SESSIONS_KEPT + 50):
@@ -249,4 +277,5 @@ def test_memory_is_bounded_in_sessions_and_in_frames() -> None:
         replays.admit(envelope(counter, (SESSIONS_KEPT + 49).to_bytes(16, "big")))
     sessions = replays._sessions  # noqa: SLF001 - what this bounds is not to be seen from outside
     assert len(sessions) == SESSIONS_KEPT
-    assert max(len(recent) for _, recent in sessions.values()) <= 2 * REORDER + 1
+    kept = [sessions.get((user("bob"), number.to_bytes(16, "big"))) for number in range(SESSIONS_KEPT + 50)]
+    assert max(len(recent) for _, recent in filter(None, kept)) <= 2 * REORDER + 1

@@ -10,8 +10,7 @@ A frame is accepted only if
    room or the bus by the heads it names: who knows of a departure never goes on under the old key.
 """
 
-from collections import OrderedDict
-
+from unibus.client.fair import Fair
 from unibus.client.order import NOT_BEGUN, Gap, Order, Track, gap
 from unibus.client.seen import Seen
 from unibus.crypto.frames import Content, Envelope
@@ -24,25 +23,22 @@ REORDER = 256  # how far behind the newest counter of a session a frame may come
 
 
 class Replays:
-    """Which frames were seen, per sender and session. Bounded: the least recently heard sessions are forgotten."""
+    """Which frames were seen, per sender and session. Bounded in both."""
 
     def __init__(self) -> None:
-        self._sessions: OrderedDict[tuple[str, bytes], tuple[int, set[int]]] = OrderedDict()
+        self._sessions: Fair[tuple[int, set[int]]] = Fair(SESSIONS_KEPT)
 
     def admit(self, envelope: Envelope) -> None:
         """Note the frame. Raises FrameReplayed for one that was seen or comes far too late."""
         key = (envelope.sender, envelope.session)
-        newest, recent = self._sessions.get(key, (-1, set()))
+        newest, recent = self._sessions.get(key) or (-1, set())
         if envelope.counter in recent or envelope.counter <= newest - REORDER:
             raise FrameReplayed(f"frame {envelope.counter} of a session of {envelope.sender[:12]}… was shown again")
         newest = max(newest, envelope.counter)
         recent.add(envelope.counter)
         if len(recent) > 2 * REORDER:
             recent = {counter for counter in recent if counter > newest - REORDER}
-        self._sessions[key] = (newest, recent)
-        self._sessions.move_to_end(key)
-        if len(self._sessions) > SESSIONS_KEPT:
-            self._sessions.popitem(last=False)
+        self._sessions.put(key, (newest, recent))
 
 
 class Judge:
@@ -60,8 +56,9 @@ class Judge:
         self._from_start = False
         self._whole_after = 0
         self._replays = Replays()
-        self._room_seen = 0
-        self._directory_seen = 0
+        # Numbers are the server's word: what is new comes after all that was shown, whatever number it has.
+        self._room_seen = self._seen.room_head if begun is not None else 0
+        self._directory_seen = self._seen.directory_head if begun is not None else 0
         self._last_asked = (0, 0, 0)
         self._last_answer = False
 
@@ -89,7 +86,7 @@ class Judge:
         shown = order.track(envelope)
         if shown is not None:
             return shown
-        if self._from_start and not order.forgot:
+        if self._from_start and envelope.sender not in order.forgot:
             return NOT_BEGUN
         return self._seen.track(envelope, at)
 

@@ -8,10 +8,10 @@ them proves nothing until a later frame says that they are there.
 What was dropped because the room asked for it is not missing, see `explained`.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from unibus.client.fair import Fair
 from unibus.crypto.frames import Envelope
 from unibus.model.bodies import RoomRetention
 
@@ -44,11 +44,11 @@ class Gap:
 
 
 class Order:
-    """The sessions that one reading was shown. Bounded: `forgot` tells that the least recently heard were dropped."""
+    """The sessions that one reading was shown. Bounded: `forgot` are those senders of whom some were dropped."""
 
     def __init__(self) -> None:
-        self._sessions: OrderedDict[tuple[str, bytes], Track] = OrderedDict()
-        self.forgot = False
+        self._sessions: Fair[Track] = Fair(SESSIONS_KEPT)
+        self.forgot: set[str] = set()
 
     def track(self, envelope: Envelope) -> Track | None:
         """How far the frame's session was shown in this reading, or None."""
@@ -66,11 +66,9 @@ class Order:
         skipped = range(max(track.newest + 1, envelope.settled), counter)
         still = frozenset(each for each in track.open if each >= envelope.settled and each != counter)
         newest = Track(track.newest, track.sent_at) if late else Track(counter, sent_at)
-        self._sessions[key] = Track(newest.newest, newest.sent_at, still | frozenset(skipped))
-        self._sessions.move_to_end(key)
-        if len(self._sessions) > SESSIONS_KEPT:
-            self._sessions.popitem(last=False)
-            self.forgot = True
+        dropped = self._sessions.put(key, Track(newest.newest, newest.sent_at, still | frozenset(skipped)))
+        if dropped is not None:
+            self.forgot.add(dropped)
         return late
 
 

@@ -98,6 +98,9 @@ def test_an_opened_delivery_names_where_it_begins() -> None:
         (b"", Untrusted),
         (b"[" * 100_000, Untrusted),
         (b'{"after":"12"}', Untrusted),
+        (b'{"after":-5}', Untrusted),  # what is remembered of it could not be read again
+        (b'{"after":true}', Untrusted),
+        (b'{"after":18446744073709551616}', Untrusted),
         (b'{"error":"no"}', Untrusted),
     ],
     ids=lambda value: str(value)[:50],

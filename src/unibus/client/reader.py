@@ -241,7 +241,7 @@ def read_opened(answer: bytes) -> int:
     except InvalidInput:
         found = None
     match found:
-        case {"after": int(start)}:
+        case {"after": int(start)} if type(start) is int and 0 <= start < 2**64:  # true is an int too
             return start
         case {"error": {"code": str(code), "message": str(message)}}:
             raise from_problem(500, dump_json({"type": PROBLEM_PREFIX + code, "detail": message}))

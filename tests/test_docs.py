@@ -236,7 +236,7 @@ def test_limits_are_those_of_the_code(what: str, value: str) -> None:
         f"within {membership.CLOCK_TOLERANCE} s of its own clock",
         f"of {frames.OVERHEAD} to {frames.MAX_FRAME:,} bytes",
         f"less than {judge.REORDER} below the newest",
-        f"{judge.SESSIONS_KEPT:,} last heard",
+        f"{judge.SESSIONS_KEPT:,} of each reading",
         f"more than {signal_rules.FRESH_SECONDS} s from its hearer's clock",
         f"a random id of {signal_rules.ID_BYTES} bytes",
         *(f"`{word.decode()}`" for word in (signal_rules.QUESTION, signal_rules.ANSWER, signal_rules.DECLINED)),

@@ -12,7 +12,7 @@ HOST_PACKAGES := tests/debian-packages-hosts.txt
 .PHONY: help run test test-slow test-large test-faults test-deploy chaos check format demo demo-cluster bench bench-plots lock clean
 
 help: ## show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "unibus needs python 3.11 or newer: make run PYTHON=python3.12")'

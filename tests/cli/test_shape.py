@@ -1,5 +1,6 @@
 """The command line as such: help, usage errors, exit statuses; and the demo."""
 
+import json
 import subprocess
 import sys
 import time
@@ -61,6 +62,39 @@ def test_wrong_usage_is_one_line_and_status_2(person: Person, arguments: list[st
     assert said[0].islower()
     assert said.endswith(" --help")
     assert "?:" not in said
+
+
+@pytest.mark.parametrize("option", ["--json", "--url", "--identity", "--ca", "--client-cert"])
+def test_an_option_of_all_commands_is_shown_its_place(person: Person, option: str) -> None:
+    told = json.loads(person.run("room", "list", option).err) if option == "--json" else None
+    said = told["message"] if told else person.refused("room", "list", option, status=2)
+    assert said == f"{option} goes before the command: unibus {option} … room list"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "code", "message"),
+    [
+        (["nonsense"], 2, "usage", "no such command 'nonsense': see unibus --help"),
+        (["--nonsense"], 2, "usage", "no such option '--nonsense': see unibus --help"),
+        (["room"], 2, "usage", "missing command: see unibus room --help"),
+        (["room", "list"], 1, "key-custody", "there is no identity at "),
+        (["--url", "http://127.0.0.1:1", "health"], 1, "unreachable", "cannot reach http://127.0.0.1:1: "),
+    ],
+)
+def test_errors_are_json_too_when_that_is_asked_for(
+    person: Person, arguments: list[str], status: int, code: str, message: str
+) -> None:
+    ran = person.run("--json", *arguments)
+    assert (ran.status, ran.out) == (status, "")
+    (line,) = ran.err.splitlines()
+    told = json.loads(line)
+    assert set(told) == {"error", "message"}
+    assert told["error"] == code
+    assert told["message"].startswith(message)
+
+
+def test_what_stands_after_two_dashes_asks_for_nothing(person: Person) -> None:
+    assert person.refused("send", "--", "ops", "--json").startswith("there is no identity at ")
 
 
 @pytest.mark.parametrize(

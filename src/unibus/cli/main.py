@@ -9,15 +9,19 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from traceback import extract_tb
+from typing import NoReturn
 
 import click
 
 from unibus import __version__
 from unibus.cli.context import Shared
-from unibus.cli.output import note, printable
+from unibus.cli.output import emit, note, printable
 from unibus.errors import NotAUser, UnibusError, reason_of
 from unibus.usage import usage_line
 
+PROGRAM = "unibus"
+USAGE = "usage"
+"""The code of an error that click finds, beside those of `unibus.errors`, in what --json shows."""
 _COMMANDS = {
     "ask": ("unibus.cli.ask", "ask one member of a room"),
     "audit": ("unibus.cli.audit", "who did what, and what was refused"),
@@ -90,8 +94,13 @@ class Commands(click.Group):
     type=click.Path(path_type=Path, dir_okay=False),
     help="a certificate and its key in one pem file, for a daemon that wants one",
 )
-@click.option("--json", "as_json", is_flag=True, help="one JSON value a line, for scripts")
-@click.version_option(__version__, prog_name="unibus")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="one JSON value a line, for scripts; of an error its code and message, on standard error",
+)
+@click.version_option(__version__, prog_name=PROGRAM)
 @click.pass_context
 def group(
     context: click.Context, url: str, identity: Path, ca: Path | None, client_cert: Path | None, as_json: bool
@@ -107,30 +116,51 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         # What a command asks for with `context.exit` comes back from here; commands themselves give nothing back.
-        sys.exit(group.main(prog_name="unibus", standalone_mode=False))
+        sys.exit(group.main(prog_name=PROGRAM, standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as error:
-        note(error.format_message())
-        sys.exit(2)
+        if not _json():
+            note(error.format_message())
+            sys.exit(2)
+        _fail(2, USAGE, f"missing command: see {error.ctx.command_path} --help")
     except click.ClickException as error:
-        note(f"unibus: {printable(usage_line(error))}")
-        sys.exit(error.exit_code)
+        _fail(error.exit_code, USAGE, _misplaced(error) or usage_line(error))
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except UnibusError as error:
-        note(f"unibus: {printable(_message(error))}")
-        sys.exit(1)
+        _fail(1, error.code, _message(error))
     except OSError as error:
-        note(f"unibus: {printable(_reason(error))}")
         # What is still buffered must not fail a second time at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(74)  # sysexits' EX_IOERR
+        _fail(74, "io", _reason(error))  # sysexits' EX_IOERR
     except Exception as error:  # noqa: BLE001 - a person gets a line and a place to report, never a traceback
         place = extract_tb(error.__traceback__)[-1]
-        note(
-            f"unibus: a mistake in unibus itself, please report it: {printable(repr(error))} in {place.name}, "
-            f"{Path(place.filename).name}:{place.lineno}"
-        )
-        sys.exit(70)  # sysexits' EX_SOFTWARE
+        where = f"{place.name}, {Path(place.filename).name}:{place.lineno}"
+        # sysexits' EX_SOFTWARE
+        _fail(70, UnibusError.code, f"a mistake in unibus itself, please report it: {error!r} in {where}")
+
+
+def _json() -> bool:
+    """Whether --json was said, also where what was said is not understood."""
+    said = sys.argv[1:]
+    return "--json" in (said[: said.index("--")] if "--" in said else said)
+
+
+def _fail(status: int, code: str, text: str) -> NoReturn:
+    if _json():
+        emit({"error": code, "message": text}, err=True)
+    else:
+        note(f"{PROGRAM}: {printable(text)}")
+    sys.exit(status)
+
+
+def _misplaced(error: click.ClickException) -> str | None:
+    """What to say of an option of all commands that was given to one."""
+    if not isinstance(error, click.NoSuchOption):
+        return None
+    if not any(error.option_name in param.opts for param in group.params):
+        return None
+    rest = error.ctx.command_path.removeprefix(PROGRAM) if error.ctx else ""
+    return f"{error.option_name} goes before the command: {PROGRAM} {error.option_name} …{rest}"
 
 
 def _reason(error: OSError) -> str:

@@ -44,9 +44,9 @@ def note(text: str) -> None:
     click.echo(text, err=True)
 
 
-def emit(value: object) -> None:
-    """One JSON value on a line, for machines."""
-    click.echo(_ESCAPED.sub(_escape, json.dumps(value, ensure_ascii=False, separators=(", ", ": "))))
+def emit(value: object, *, err: bool = False) -> None:
+    """One JSON value on a line, for machines; beside the result with `err`."""
+    click.echo(_ESCAPED.sub(_escape, json.dumps(value, ensure_ascii=False, separators=(", ", ": "))), err=err)
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -170,15 +170,18 @@ def greeting(options: Options, http_port: int, nats_port: int, *, founded: bool,
         command = [program, *(["--url", url] if url != "http://127.0.0.1:8470" else []), "init", "YOUR-HANDLE"]
         if options.data_dir != Path("local_files"):
             command += ["--token-file", str(options.data_dir / TOKEN)]
-        where = "in another terminal"
+        told = ["this bus has no users yet. become its first admin, in another terminal:"]
         if options.tls is not None:
+            told = [
+                "this bus has no users yet. become its first admin, in another terminal,",
+                "by a name that the certificate has, and with --ca only for an authority of your own:",
+            ]
             command[1:1] = ["--ca", "AUTHORITY.pem"]
-            where += ", by a name that the certificate has, and with --ca only for an authority of your own"
             if options.tls.authorities is not None:
                 command[1:1] = ["--client-cert", "YOURS.pem"]
         lines += [
             "",
-            f"this bus has no users yet. become its first admin, {where}:",
+            *told,
             f"  {shlex.join(command)}",
         ]
     return lines

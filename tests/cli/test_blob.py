@@ -72,6 +72,7 @@ def test_what_is_no_file_is_refused(ada: Person, room: str) -> None:
     assert "cannot read missing" in ada.refused("blob", "put", room, "missing")
     for path in (".", "/dev/null"):
         assert f"{path} is not a file" in ada.refused("blob", "put", room, path, "--name", "x")
+    assert ". is not a file" in ada.refused("blob", "put", room, ".")
 
 
 def test_a_directory_takes_the_name(ada: Person, bob: Person, room: str) -> None:

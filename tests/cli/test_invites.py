@@ -64,6 +64,8 @@ def test_what_is_no_token_or_duration_is_refused(ada: Person, invited: Person) -
     assert invited.refused("join", "unibus:nonsense")
     assert not invited.identity.exists()
     assert ada.refused("user", "invite", "--expires", "soon").startswith("a duration is a number and m, h or d")
+    for url in ("ftp://x", "", "nonsense"):
+        assert ada.refused("user", "invite", "--at", url).startswith("the URL of a daemon looks like ")
 
 
 def test_only_admins_invite(newcomer: Newcomer) -> None:

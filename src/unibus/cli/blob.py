@@ -32,7 +32,7 @@ _AS_ID = "id:"
 def _own_name(path: str) -> str:
     """What the file at `path` is called, if a blob can be called that. Raises InvalidInput."""
     try:
-        return check_blob_name(Path(path).name)
+        return check_blob_name(Path(path).absolute().name)
     except InvalidInput as error:
         raise InvalidInput(f"{error.message}: give another with --name") from error
 

@@ -22,6 +22,7 @@ from unibus.client.keyring import Keyring
 from unibus.client.link import Link
 from unibus.client.memory import Memory
 from unibus.client.messages import Refusal
+from unibus.client.nodes import parse_urls
 from unibus.client.races import until_first
 from unibus.client.replica import Replica
 from unibus.client.room import Room, room_named
@@ -155,8 +156,9 @@ class Bus:
         """An invite that is good once, for `seconds`; its token is for the newcomer's eyes only.
 
         `url` is the daemon's address as the newcomer sees it, else those that this client was given.
-        Raises Forbidden, RuleBroken.
+        Raises Forbidden, RuleBroken, InvalidInput.
         """
+        nodes = self.api.nodes.given if url is None else parse_urls(url)
         key = SigningKey.from_seed(secrets.token_bytes(32))
 
         async def build() -> Change:
@@ -164,7 +166,7 @@ class Bus:
             return signer.invite(self.directory, key.public, role, signer.at + seconds, handle)
 
         await self.append(build)
-        return InviteToken(self.id, key, url or ",".join(str(node).rstrip("/") for node in self.api.nodes.given))
+        return InviteToken(self.id, key, ",".join(str(node).rstrip("/") for node in nodes))
 
     async def withdraw_invite(self, invite: str) -> None:
         """Take back an invite, named by its public key, that nobody has used yet. Raises the Invite errors."""

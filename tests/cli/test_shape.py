@@ -1,14 +1,19 @@
 """The command line as such: help, usage errors, exit statuses; and the demo."""
 
 import json
+import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from tests.cli.commands import DAEMON, Person
+from unibus.cli.main import PROGRAM, group
 
 
 @pytest.fixture
@@ -43,6 +48,49 @@ def test_every_line_of_a_group_is_whole_and_in_lower_case(person: Person, group:
         short = line.removeprefix(f"  {name}").strip()
         assert short[0].islower(), line
         assert not short.endswith((".", "…")), line
+
+
+def _with_examples(command: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from _with_examples(found, *path, name)
+    elif command.epilog:
+        yield path
+
+
+@pytest.mark.parametrize("path", list(_with_examples(group)), ids=" ".join)
+def test_examples_are_of_their_command_and_are_understood(
+    path: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = CliRunner().invoke(group, [*path, "--help"], prog_name=PROGRAM, terminal_width=100).output
+    lines = told.partition("For example:\n")[2].replace("\\\n", "").splitlines()
+    assert lines
+    for line in lines:
+        (typed,) = (part for part in line.strip().split(" | ") if part.startswith(PROGRAM))
+        assert _understood(shlex.split(typed.partition(" > ")[0])[1:]) == path, line
+
+
+def _understood(arguments: list[str]) -> tuple[str, ...]:
+    """Which command is meant. Raises click's errors, but for files that are not there."""
+    command: click.Command = group
+    path: list[str] = []
+    while isinstance(command, click.Group):
+        context = click.Context(command)
+        _, (name, *arguments), _ = command.make_parser(context).parse_args(arguments)
+        found = command.get_command(context, name)
+        assert found is not None, name
+        path.append(name)
+        command = found
+    try:
+        command.make_context(path[-1], arguments)
+    except click.BadParameter as error:
+        if "does not exist" not in error.message:
+            raise
+    return tuple(path)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import os
 import click
 
 from unibus.cli.context import Shared, pass_shared, run
-from unibus.cli.output import emit, printable, say
+from unibus.cli.output import emit, examples, printable, say
 
 
-@click.command("ask", short_help="ask one member of a room")
+@click.command("ask", short_help="ask one member of a room", epilog=examples('unibus ask ops bob "are you there?"'))
 @click.argument("room")
 @click.argument("handle")
 @click.argument("text", nargs=-1, required=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from unibus.cli.context import Shared, pass_shared, run, while_read
-from unibus.cli.output import emit, printable, say
+from unibus.cli.output import emit, examples, printable, say
 
 if TYPE_CHECKING:
     from unibus.model.directory import Directory
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 WAIT = 3  # seconds that one request waits for news
 
 
-@click.command("audit", short_help="who did what, and what was refused")
+@click.command(
+    "audit",
+    short_help="who did what, and what was refused",
+    epilog=examples("unibus audit --follow", "unibus --json audit --since 1000"),
+)
 @click.option("--since", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="after entry N")
 @click.option("--follow", "-f", is_flag=True, help="go on with what comes; ctrl-c ends it")
 @pass_shared

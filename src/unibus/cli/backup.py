@@ -5,11 +5,15 @@ from pathlib import Path
 import click
 
 from unibus.cli.context import Shared, pass_shared, run
-from unibus.cli.output import printable
+from unibus.cli.output import examples, printable
 from unibus.cli.progress import stages
 
 
-@click.command("backup", short_help="the whole bus in one file, made while it runs")
+@click.command(
+    "backup",
+    short_help="the whole bus in one file, made while it runs",
+    epilog=examples('unibus backup "bus-$(date +%F).backup"'),
+)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @pass_shared
 def command(shared: Shared, file: Path) -> None:

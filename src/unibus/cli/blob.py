@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from unibus.cli.context import Shared, pass_shared, run
-from unibus.cli.output import columns, emit, note, printable, say
+from unibus.cli.output import columns, emit, examples, note, printable, say
 from unibus.errors import InvalidInput, NotFound
 from unibus.model.blobs import check_blob_name
 
@@ -42,7 +42,11 @@ def command() -> None:
     """Files in a room, encrypted on this machine. ROOM is a room's name or id, BLOB a blob's id or unique name."""
 
 
-@command.command("put", short_help="store a file")
+@command.command(
+    "put",
+    short_help="store a file",
+    epilog=examples("unibus blob put ops report.pdf", "tar cz reports | unibus blob put ops - --name reports.tgz"),
+)
 @click.argument("room")
 @click.argument("path")
 @click.option("--name", help="what members see; needed for standard input (PATH is -)  [default: the file's name]")
@@ -67,7 +71,12 @@ def put(shared: Shared, room: str, path: str, name: str | None, media_type: str 
     shared.tell({"room": room, "blob": blob, "name": shown}, f"stored {printable(shown)}", f"  id  {blob}")
 
 
-@command.command("get", cls=TakesIds, short_help="fetch a file")
+@command.command(
+    "get",
+    cls=TakesIds,
+    short_help="fetch a file",
+    epilog=examples("unibus blob get ops report.pdf", "unibus blob get ops report.pdf /tmp/copy.pdf"),
+)
 @click.argument("room")
 @click.argument("blob")
 @click.argument("path", required=False, type=click.Path(path_type=Path))

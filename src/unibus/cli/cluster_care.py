@@ -3,10 +3,12 @@
 import click
 
 from unibus.cli.context import Shared, pass_shared, run
-from unibus.cli.output import printable
+from unibus.cli.output import examples, printable
 
 
-@click.command("scale", short_help="keep everything on more nodes")
+@click.command(
+    "scale", short_help="keep everything on more nodes", epilog=examples("unibus cluster scale --replicas 3")
+)
 @click.option("--replicas", type=click.Choice(["1", "3", "5"]), required=True, help="on how many nodes")
 @pass_shared
 def scale(shared: Shared, replicas: str) -> None:
@@ -23,7 +25,7 @@ def scale(shared: Shared, replicas: str) -> None:
     shared.tell({"replicas": int(replicas)}, f"everything is kept on {replicas} nodes, or is being copied there")
 
 
-@click.command("remove", short_help="give up a node that is gone for good")
+@click.command("remove", short_help="give up a node that is gone for good", epilog=examples("unibus cluster remove n3"))
 @click.argument("node")
 @pass_shared
 def remove(shared: Shared, node: str) -> None:

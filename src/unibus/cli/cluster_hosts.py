@@ -14,7 +14,7 @@ import click
 
 from unibus.cli.cluster_make import pass_base, warn
 from unibus.cli.context import Shared, pass_shared
-from unibus.cli.output import note, printable
+from unibus.cli.output import examples, note, printable
 from unibus.errors import Forbidden, Unreachable
 
 if TYPE_CHECKING:
@@ -40,7 +40,11 @@ def bundle(shared: Shared, base: Path, checkout: Path | None) -> None:
     shared.tell({"bundle": name}, f"bundle {name} in {printable(str(base / 'cluster' / 'build' / 'bundle'))}")
 
 
-@click.command("deploy", short_help="install on the nodes; starts nothing")
+@click.command(
+    "deploy",
+    short_help="install on the nodes; starts nothing",
+    epilog=examples("unibus cluster deploy", "unibus cluster deploy --yes"),
+)
 @click.option("--node", "only", multiple=True, metavar="NAME", help="this node only; may be given several times")
 @click.option("--cluster-is-stopped", "stopped", is_flag=True, help="all nodes are stopped on purpose")
 @click.option("--checkout", type=click.Path(path_type=Path, file_okay=False), help="where unibus's source is")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from unibus.cli.context import Shared, pass_shared, run
-from unibus.cli.output import note, printable, say
+from unibus.cli.output import examples, note, printable, say
 from unibus.errors import StartRefused
 
 if TYPE_CHECKING:
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 BASE_PORT = 8470
 
 
-@click.command("local", short_help="a whole cluster on this machine, for trying it")
+@click.command(
+    "local",
+    short_help="a whole cluster on this machine, for trying it",
+    epilog=examples("unibus cluster local --base-port 9470"),
+)
 @click.option("--nodes", "count", type=click.IntRange(3, 9), default=3, show_default=True, help="how many nodes")
 @click.option(
     "--dir",

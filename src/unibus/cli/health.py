@@ -5,10 +5,14 @@ from collections.abc import Iterator, Mapping
 import click
 
 from unibus.cli.context import DEADLINE, Shared, pass_shared, run
-from unibus.cli.output import emit, printable, say
+from unibus.cli.output import emit, examples, printable, say
 
 
-@click.command("health", short_help="how a node is, and how secure it really runs")
+@click.command(
+    "health",
+    short_help="how a node is, and how secure it really runs",
+    epilog=examples("unibus --url https://bus.example:8470 --ca authority.pem health"),
+)
 @pass_shared
 @click.pass_context
 def command(context: click.Context, shared: Shared) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from unibus.cli.context import Shared, pass_shared, run
-from unibus.cli.output import emit, say
+from unibus.cli.output import emit, examples, say
 from unibus.errors import InvalidInput, KeyCustody, reason_of
 
 _passphrase_file = click.option(
@@ -18,7 +18,9 @@ _passphrase_file = click.option(
 )
 
 
-@click.command("export", short_help="write it to a file, under a passphrase")
+@click.command(
+    "export", short_help="write it to a file, under a passphrase", epilog=examples("unibus identity export alice.pem")
+)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @_passphrase_file
 @pass_shared
@@ -37,7 +39,11 @@ def export(shared: Shared, file: Path, passphrase_file: Path | None) -> None:
     )
 
 
-@click.command("import", short_help="take it from such a file")
+@click.command(
+    "import",
+    short_help="take it from such a file",
+    epilog=examples("unibus --identity alice.nk identity import alice.pem"),
+)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @_passphrase_file
 @pass_shared
@@ -58,7 +64,11 @@ def import_(shared: Shared, file: Path, passphrase_file: Path | None) -> None:
     )
 
 
-@click.command("fingerprint", short_help="digits to read to each other")
+@click.command(
+    "fingerprint",
+    short_help="digits to read to each other",
+    epilog=examples("unibus identity fingerprint", "unibus identity fingerprint bob"),
+)
 @click.argument("handle", required=False)
 @pass_shared
 def fingerprint(shared: Shared, handle: str | None) -> None:

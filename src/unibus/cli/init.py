@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from unibus.cli.context import Shared, pass_shared, run
+from unibus.cli.output import examples
 from unibus.errors import KeyCustody
 
 
@@ -24,7 +25,11 @@ def read_token(path: Path) -> str:
     return token
 
 
-@click.command("init", short_help="become the first admin of a new bus")
+@click.command(
+    "init",
+    short_help="become the first admin of a new bus",
+    epilog=examples("unibus init alice", "unibus init alice --token-file /var/lib/unibus/bootstrap-token"),
+)
 @click.argument("handle")
 @click.option(
     "--token-file",

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import click
 
 from unibus.cli.context import Shared, pass_shared, run
-from unibus.cli.output import columns, emit, say
+from unibus.cli.output import columns, emit, examples, say
 from unibus.errors import InvalidInput
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400}
@@ -22,7 +22,13 @@ def parse_duration(text: str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
-@click.command("invite", short_help="a token that lets somebody in, once")
+@click.command(
+    "invite",
+    short_help="a token that lets somebody in, once",
+    epilog=examples(
+        "unibus user invite --handle cyd --expires 7d", "unibus user invite --at https://bus.example:8470 --qr"
+    ),
+)
 @click.option("--role", type=click.Choice(["member", "admin"]), default="member", show_default=True)
 @click.option("--handle", help="fix the newcomer's handle")
 @click.option("--expires", default="1h", show_default=True, metavar="DURATION", help="30m, 1h, 7d …")

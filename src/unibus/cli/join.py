@@ -5,9 +5,10 @@ import sys
 import click
 
 from unibus.cli.context import Shared, deadline_for, pass_shared, run
+from unibus.cli.output import examples
 
 
-@click.command("join", short_help="come onto a bus by an invite")
+@click.command("join", short_help="come onto a bus by an invite", epilog=examples("unibus join unibus1.… --handle cyd"))
 @click.argument("token")
 @click.option("--handle", help="what you are called on the bus, unless the invite says it")
 @click.option(

@@ -10,14 +10,21 @@ import click
 
 from unibus.cli.context import Shared, pass_shared, run
 from unibus.cli.init import read_token
-from unibus.cli.output import printable
+from unibus.cli.output import examples, printable
 from unibus.cli.progress import stages
 
 if TYPE_CHECKING:
     from unibus.client.moving import Outcome
 
 
-@click.command("migrate-to-kv", short_help="move a bus from one node into a cluster")
+@click.command(
+    "migrate-to-kv",
+    short_help="move a bus from one node into a cluster",
+    epilog=examples(
+        "unibus --ca authority.pem migrate-to-kv https://n1.example:8470 \\",
+        "    --from /var/lib/unibus --token-file n1-token --dry-run",
+    ),
+)
 @click.argument("url", required=False)
 @click.option(
     "--from",

@@ -6,9 +6,14 @@ from pathlib import Path
 import click
 
 from unibus.cli.context import Shared, pass_shared
+from unibus.cli.output import examples
 
 
-@click.command("nats-config", short_help="what an external nats-server needs in its configuration")
+@click.command(
+    "nats-config",
+    short_help="what an external nats-server needs in its configuration",
+    epilog=examples("unibus nats-config --data-dir /var/lib/unibus > unibus.conf"),
+)
 @click.option(
     "--data-dir",
     envvar="UNIBUS_DATA_DIR",

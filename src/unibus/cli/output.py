@@ -13,6 +13,11 @@ import click
 _ESCAPED = re.compile(r"[^\x20-\x7e]")
 
 
+def examples(*lines: str) -> str:
+    """The epilog of a command's help: lines to type, which click leaves as they stand."""
+    return "\n".join(("\b", "For example:", *(f"  {line}" for line in lines)))
+
+
 def columns(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Rows under a head, in aligned columns two blanks apart."""
     table = [tuple(head), *(tuple(printable(cell) for cell in row) for row in rows)]

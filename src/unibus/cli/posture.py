@@ -5,11 +5,18 @@ from pathlib import Path
 import click
 
 from unibus.cli.context import DEADLINE, Shared, pass_shared, run
-from unibus.cli.output import columns, emit, note, printable, say
+from unibus.cli.output import columns, emit, examples, note, printable, say
 from unibus.errors import InvalidInput, reason_of
 
 
-@click.command("posture", short_help="all nodes of a bus, how they really run and where they differ")
+@click.command(
+    "posture",
+    short_help="all nodes of a bus, how they really run and where they differ",
+    epilog=examples(
+        "unibus posture https://n1.example:8470 https://n2.example:8470",
+        "unibus --ca deploy/tls/ca.crt posture deploy/cluster/nodes.env",
+    ),
+)
 @click.argument("nodes", nargs=-1, metavar="URL...|NODES.ENV")
 @pass_shared
 @click.pass_context

@@ -8,11 +8,15 @@ from pathlib import Path
 import click
 
 from unibus.cli.context import Shared, pass_shared, run
-from unibus.cli.output import emit, say
+from unibus.cli.output import emit, examples, say
 from unibus.cli.progress import stages
 
 
-@click.command("restore", short_help="put a bus back from a backup")
+@click.command(
+    "restore",
+    short_help="put a bus back from a backup",
+    epilog=examples("unibus restore bus.backup --data-dir /var/lib/unibus"),
+)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @click.option(
     "--data-dir",

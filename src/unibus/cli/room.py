@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from unibus.cli.context import Shared, pass_shared, run
-from unibus.cli.output import columns, emit, printable, say
+from unibus.cli.output import columns, emit, examples, printable, say
 from unibus.cli.room_changes import archive, leave, purge, rename, retain, role, rotate, same_name
 
 if TYPE_CHECKING:
@@ -31,7 +31,11 @@ def _facts(room: "Room") -> dict[str, object]:
     }
 
 
-@command.command("create", short_help="make a room, as its owner")
+@command.command(
+    "create",
+    short_help="make a room, as its owner",
+    epilog=examples("unibus room create ops", "unibus room create board --history since-join"),
+)
 @click.argument("name")
 @click.option(
     "--history",
@@ -97,7 +101,11 @@ def show(shared: Shared, room: str) -> None:
         say(line)
 
 
-@command.command("add", short_help="add a user")
+@command.command(
+    "add",
+    short_help="add a user",
+    epilog=examples("unibus room add ops bob", "unibus room add ops watcher --role reader"),
+)
 @click.argument("room")
 @click.argument("handle")
 @click.option("--role", type=click.Choice(["member", "reader", "owner"]), default="member", show_default=True)

@@ -7,6 +7,7 @@ import click
 
 from unibus.cli.context import Shared, pass_shared, run
 from unibus.cli.invite import parse_duration
+from unibus.cli.output import examples
 from unibus.model.names import check_room_id
 from unibus.model.sizes import parse_size
 
@@ -26,7 +27,7 @@ def _change(shared: Shared, room: str, change: "Callable[[Room], Awaitable[None]
     shared.tell({"room": room, "done": text}, text)
 
 
-@click.command("leave", short_help="leave a room")
+@click.command("leave", short_help="leave a room", epilog=examples("unibus room leave ops --successor bob"))
 @click.argument("room")
 @click.option("--successor", metavar="HANDLE", help="who becomes owner, if you are the last one")
 @pass_shared
@@ -35,7 +36,7 @@ def leave(shared: Shared, room: str, successor: str | None) -> None:
     _change(shared, room, lambda found: found.leave(successor), f"you are out of {room}")
 
 
-@click.command("role", short_help="change a member's role")
+@click.command("role", short_help="change a member's role", epilog=examples("unibus room role ops bob owner"))
 @click.argument("room")
 @click.argument("handle")
 @click.argument("role", type=click.Choice(["owner", "member", "reader"]))
@@ -63,7 +64,11 @@ def rotate(shared: Shared, room: str) -> None:
     _change(shared, room, lambda found: found.rotate(), f"{room} has a new key")
 
 
-@click.command("retain", short_help="say what the bus keeps")
+@click.command(
+    "retain",
+    short_help="say what the bus keeps",
+    epilog=examples("unibus room retain ops --age 30d --size 2g", "unibus room retain ops"),
+)
 @click.argument("room")
 @click.option("--age", metavar="DURATION", help="drop messages older than this: 12h, 30d …")
 @click.option("--size", metavar="SIZE", help="drop the oldest messages above this: 500m, 2g …")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from unibus.cli.context import Shared, pass_shared, run
-from unibus.cli.output import emit, note, say
+from unibus.cli.output import emit, examples, note, say
 from unibus.errors import UnibusError
 
 if TYPE_CHECKING:
@@ -26,7 +26,11 @@ CHUNK = 2**16
 LONGEST = 2**20  # more than a message may have: such a line is refused without reading it to its end
 
 
-@click.command("send", short_help="send messages into a room")
+@click.command(
+    "send",
+    short_help="send messages into a room",
+    epilog=examples('unibus send ops "the door is open"', "tail -f app.log | unibus send ops"),
+)
 @click.argument("room")
 @click.argument("text", nargs=-1)
 @pass_shared

@@ -5,10 +5,10 @@ import os
 import click
 
 from unibus.cli.context import Shared, pass_shared, run
-from unibus.cli.output import emit, say
+from unibus.cli.output import emit, examples, say
 
 
-@click.command("signal", short_help="send what is not stored")
+@click.command("signal", short_help="send what is not stored", epilog=examples('unibus signal ops "bob is typing"'))
 @click.argument("room")
 @click.argument("text", nargs=-1, required=True)
 @pass_shared

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING
 import click
 
 from unibus.cli.context import Shared, pass_shared, run, while_read
-from unibus.cli.output import emit, note, printable, say
+from unibus.cli.output import emit, examples, note, printable, say
 
 if TYPE_CHECKING:
     from unibus.client.messages import Message, Refusal
     from unibus.client.signal_rules import Signal
 
 
-@click.command("tail", short_help="read the messages of a room")
+@click.command(
+    "tail",
+    short_help="read the messages of a room",
+    epilog=examples("unibus tail ops", "unibus --json tail ops --since 17.0 --count 100"),
+)
 @click.argument("room")
 @click.option("--since", default="now", show_default=True, help="start, now, or a position such as 17.0 to go on after")
 @click.option("--count", type=click.IntRange(min=1), help="end after so many messages")

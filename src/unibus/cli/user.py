@@ -7,7 +7,7 @@ import click
 
 from unibus.cli.context import Shared, pass_shared, run
 from unibus.cli.invite import invite, invites, withdraw
-from unibus.cli.output import columns, emit, say
+from unibus.cli.output import columns, emit, examples, say
 from unibus.errors import InvalidInput
 
 
@@ -29,7 +29,7 @@ def _card_text(card: str) -> str:
     return text.strip()
 
 
-@command.command("add", short_help="let an identity onto the bus")
+@command.command("add", short_help="let an identity onto the bus", epilog=examples("unibus user add bob bob.card"))
 @click.argument("handle")
 @click.argument("card")
 @click.option("--role", type=click.Choice(["member", "admin"]), default="member", show_default=True)
@@ -109,7 +109,7 @@ def show(shared: Shared, handle: str) -> None:
             say(f"{key:6}  {value}")
 
 
-@command.command("role", short_help="make a user an admin or a member")
+@command.command("role", short_help="make a user an admin or a member", epilog=examples("unibus user role bob admin"))
 @click.argument("handle")
 @click.argument("role", type=click.Choice(["admin", "member"]))
 @pass_shared
@@ -124,7 +124,7 @@ def role(shared: Shared, handle: str, role: str) -> None:
     shared.tell({"handle": handle, "role": role}, f"{handle} is now {role}")
 
 
-@command.command("rename", short_help="change a handle")
+@command.command("rename", short_help="change a handle", epilog=examples("unibus user rename bob robert"))
 @click.argument("handle")
 @click.argument("new")
 @pass_shared

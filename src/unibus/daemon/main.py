@@ -50,6 +50,7 @@ _STOPS_WITHIN = 120.0  # seconds, generously: members leave, what is written is 
 
 @click.command(
     cls=Sectioned,
+    epilog="\b\nFor example:\n  unibus-membershipd --data-dir /var/lib/unibus --tls-cert node.crt --tls-key node.key",
     context_settings={"auto_envvar_prefix": "UNIBUS", "show_default": True, "help_option_names": ["-h", "--help"]},
 )
 @flags

@@ -11,7 +11,10 @@ This module must never import anything of the project: every layer raises from h
 import errno
 import os
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from ssl import SSLCertVerificationError
 
 PROBLEM_PREFIX = "urn:unibus:problem:"
 
@@ -375,3 +378,17 @@ def reason_by_number(error: OSError) -> str:
 def is_disk_full(error: OSError) -> bool:
     """Whether the system refused because the disk, or the user's share of it, has no more room for this."""
     return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def reason_untrusted(error: "SSLCertVerificationError", option: str) -> str:
+    """Why a certificate was not taken, and what to do; `option` is the one that names authorities."""
+    remedy = _REMEDIES.get(error.verify_code, f"name its authority with {option}")
+    return f"{error.verify_message.lower().rstrip('.')}; {remedy}"
+
+
+_REMEDIES = {  # by OpenSSL's numbers: what no other authority would mend
+    9: "set this machine's clock right, or wait",
+    10: "its operator has to renew it, or this machine's clock is wrong",
+    62: "dial a name that it has",
+    64: "dial a name that it has",
+}

@@ -160,6 +160,7 @@ async def test_tls_all_the_way(tmp_path: Path, data_dir: Path) -> None:
         for wrong, told in (
             ([url], "its certificate is not trusted"),
             ([url, "--nats-ca", str(stranger.ca)], "name its authority with --nats-ca"),
+            ([f"tls://localhost:{server.port}", "--nats-ca", str(authority.ca)], "; dial a name that it has"),
             ([url, "--nats-ca", key], "holds no usable authorities"),
             ([server.url], "wants tls: write tls://"),
         ):

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from unibus.bus.binary import MIN_VERSION
 from unibus.bus.config import AUTH_TIMEOUT, MAX_CONTROL_LINE, MEMBERS, SHARED
 from unibus.bus.links import Links
-from unibus.errors import BusUnavailable
+from unibus.errors import BusUnavailable, reason_untrusted
 
 ADVICE = ": put what unibus nats-config prints for this data directory into its configuration"
 
@@ -102,8 +102,7 @@ def greeting_trouble(told: Mapping[str, object], *, secure: bool) -> str | None:
 def why_unreached(error: Exception) -> str:
     """The reason for a person."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        reason = error.verify_message.lower().rstrip(".")
-        return f"its certificate is not trusted: {reason}; name its authority with --nats-ca"
+        return f"its certificate is not trusted: {reason_untrusted(error, '--nats-ca')}"
     if isinstance(error, ssl.SSLError):
         return 'it does not begin with tls: put handshake_first: "500ms" into the tls block of its configuration'
     if isinstance(error, OSError) and error.strerror:

@@ -6,14 +6,7 @@ Must never make a context that takes any certificate.
 import ssl
 from pathlib import Path
 
-from unibus.errors import CertificateRefused, InvalidInput, KeyCustody, reason_of
-
-_REMEDIES = {  # by OpenSSL's numbers: what no other authority would mend
-    9: "set this machine's clock right, or wait",
-    10: "its operator has to renew it, or this machine's clock is wrong",
-    62: "dial a name that it has",
-    64: "dial a name that it has",
-}
+from unibus.errors import CertificateRefused, InvalidInput, KeyCustody, reason_of, reason_untrusted
 
 
 def make_context(ca: Path | None = None, certificate: Path | None = None) -> ssl.SSLContext:
@@ -46,9 +39,7 @@ def chosen_context(tls: ssl.SSLContext | None, ca: Path | None) -> ssl.SSLContex
 
 def refused(where: object, error: ssl.SSLCertVerificationError) -> CertificateRefused:
     """Why the certificate shown at `where` was not taken, in words for a person."""
-    reason = error.verify_message.lower().rstrip(".")
-    remedy = _REMEDIES.get(error.verify_code, "name its authority with --ca")
-    return CertificateRefused(f"the certificate of {where} is not trusted: {reason}; {remedy}")
+    return CertificateRefused(f"the certificate of {where} is not trusted: {reason_untrusted(error, '--ca')}")
 
 
 def _reason(error: OSError) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from unibus.http.limits import Limits
 from unibus.http.nonces import ServerNonces
 from unibus.http.problems import Watcher, answering
 from unibus.http.site import Site, telling
+from unibus.model.rates import address_key
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -40,10 +42,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Server:
-    """Where the server listens, and all that it logged."""
+    """Where the server listens, all that it logged, and how many connections it has."""
 
     port: int
     log: list[dict[str, Any]]
+    connections: Callable[[], int] = lambda: 0
 
     @property
     def host(self) -> str:
@@ -89,6 +92,9 @@ async def serving(
     nonces: ServerNonces | None = None,
     draining: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
+    charge: Callable[[str | None], None] = lambda _: None,
+    key: Callable[[str | None], str | None] = address_key,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Server]:
     """Serve `routes` as the daemon does, on the same site as the daemon."""
     capture = LogCapture()
@@ -108,8 +114,11 @@ async def serving(
             limits=limits or Limits(),
             draining=draining,
             clock=clock,
+            charge=charge,
+            key=key,
+            tls=tls,
         )
         await site.start()
-        yield Server(runner.addresses[0][1], capture.entries)  # type: ignore[arg-type]  # dicts, by another name
+        yield Server(runner.addresses[0][1], capture.entries, lambda: site.connections)  # type: ignore[arg-type]  # dicts, by another name
     finally:
         await runner.cleanup()

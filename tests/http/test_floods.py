@@ -15,7 +15,9 @@ import pytest_asyncio
 from tests.e2e.conftest import options
 from tests.http.serving import raw, read_answer
 from tests.support.daemon import Daemon, spawn
+from tests.support.pki import Authority
 
+from unibus.client.trust import make_context
 from unibus.daemon.node import Node
 from unibus.http.limits import Limits
 
@@ -101,6 +103,31 @@ async def test_one_connection_too_many_is_told_so_from_a_shell_too(tmp_path: Pat
             answer = await read_answer(reader)
     assert answer is not None
     assert (answer.status, answer.problem) == (503, "connections-exhausted")
+
+
+async def test_nobody_is_kept_out_by_connections_that_say_nothing(tmp_path: Path) -> None:
+    """Neither for as long as they may rest, nor, over TLS, by any number that does not shake hands."""
+    authority = Authority(tmp_path / "pki")
+    certificate, key = map(str, authority.server())
+    flags = ("--max-connections=20", f"--tls-cert={certificate}", f"--tls-key={key}")
+    daemon = Daemon(await spawn(tmp_path / "data", *flags), tmp_path / "data")
+    await daemon.ready()
+    async with AsyncExitStack() as ending, asyncio.timeout(30):
+        ending.push_async_callback(daemon.stop)
+        held = []
+        for _ in range(60):
+            held.append(await asyncio.open_connection("127.0.0.1", daemon.http_port))
+            ending.callback(held[-1][1].close)
+        for reader, _ in held[40:]:
+            assert await reader.read() == b""
+        trust, status = make_context(authority.ca), None
+        while status != 200:
+            with contextlib.suppress(ConnectionError):
+                reader, writer = await asyncio.open_connection("127.0.0.1", daemon.http_port, ssl=trust)
+                writer.write(GET)
+                answer = await read_answer(reader)
+                status = answer and answer.status
+                writer.transport.abort()
 
 
 UNREADABLE = {

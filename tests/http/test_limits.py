@@ -49,7 +49,7 @@ async def limited(limits: Limits, now: list[float], *, exempt: bool = False) -> 
     """A server with the daemon's limits, to which loopback is an address like any other unless `exempt`."""
     limiter = Limiter(limits, lambda: now[0], key=address_key if exempt else lambda peer: peer)
     hellos = route(Operation("GET", "/", hello, Asker.ANYBODY, []), Deadlines(limits.request_seconds))
-    async with serving([hellos], limits=limits, watchers=[limiter]) as server:
+    async with serving([hellos], limits=limits, watchers=[limiter], charge=limiter.charge_unreadable) as server:
         yield server
 
 
@@ -79,6 +79,14 @@ async def test_who_proves_nothing_is_counted_ten_times(how: str, passed: int) ->
         answers = [(await ask(server, how)).status for _ in range(110)]
     assert answers.index(429) == passed
     assert set(answers[passed:]) == {429}
+
+
+async def test_what_nobody_can_read_counts_as_a_strangers() -> None:
+    async with limited(Limits(rate_per_address=10), [0.0]) as server:
+        answers = [await server.send(b"what\r\n\r\n") for _ in range(12)]
+        assert [answer and answer.status for answer in answers] == [400] * 10 + [429] * 2
+        assert len(server.log) == 10
+        assert (await ask(server)).status == 429
 
 
 async def test_loopback_has_no_rate_of_its_own() -> None:
@@ -161,6 +169,27 @@ async def test_connections_that_are_kept_for_later_keep_nobody_out() -> None:
         for reader, writer in held[5:]:
             writer.write(GET)
             assert (await answer_on(reader)).status == 200
+            writer.close()
+
+
+async def test_one_address_with_as_many_connections_as_it_likes_keeps_no_other_out() -> None:
+    """Those that were one too many once counted, and so did those that never said anything: for a minute."""
+    served = serving([web.get("/", hello)], limits=Limits(connections=8), key=lambda peer: peer)
+    async with served as server, asyncio.timeout(20):
+        held = []
+        for address in ["127.0.0.2"] * 30 + ["127.0.0.3"] * 30:
+            held.append(await asyncio.open_connection("127.0.0.1", server.port, local_addr=(address, 0)))
+            held[-1][1].write(GET[:-1])
+        newcomers = []
+        for _ in range(2):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(GET)
+            assert (await answer_on(reader)).status == 200
+            newcomers.append((reader, writer))
+        for reader, writer in newcomers:
+            writer.write(GET)
+            assert (await answer_on(reader)).status == 200
+        for _, writer in held + newcomers:
             writer.close()
 
 

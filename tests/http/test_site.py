@@ -1,4 +1,4 @@
-"""The listener: nobody takes all connections, and no answer tells which versions run here."""
+"""The listener: what it says of itself, what of it is logged, and how connections end."""
 
 import asyncio
 
@@ -7,86 +7,7 @@ from aiohttp import web
 from tests.http.serving import raw, read_answer, serving
 
 from unibus.http.limits import Limits
-from unibus.http.site import UNREADABLE_AT_ONCE, Crowd
-
-
-class Guest:
-    """A connection that can be ended."""
-
-    ended = False
-
-    def force_close(self) -> None:
-        """Note that it was."""
-        self.ended = True
-
-
-def enter(crowd: Crowd, address: str | None, times: int) -> list[Guest]:
-    """That many connections from one address; those that were let in."""
-    connections = [Guest() for _ in range(times)]
-    return [connection for connection in connections if crowd.enter(connection, address)]
-
-
-def test_one_address_has_half_of_all_connections_and_leaves_the_rest() -> None:
-    crowd = Crowd(10)
-    assert len(enter(crowd, "192.0.2.1", 8)) == 5
-    crowd = Crowd(10)
-    enter(crowd, "192.0.2.1", 5)
-    assert len(enter(crowd, "192.0.2.2", 9)) == 5
-    assert enter(crowd, "192.0.2.3", 1) == []
-
-
-def test_loopback_where_proxies_are_may_have_all() -> None:
-    assert len(enter(Crowd(10), None, 12)) == 10
-
-
-def test_who_leaves_makes_room_for_the_same_address() -> None:
-    crowd = Crowd(4)
-    first, second = enter(crowd, "192.0.2.1", 2)
-    refused = Guest()
-    assert not crowd.enter(refused, "192.0.2.1")
-    crowd.leave(refused)
-    crowd.leave(first)
-    crowd.leave(first)  # a connection may be lost twice over
-    assert len(enter(crowd, "192.0.2.1", 1)) == 1
-    crowd.leave(second)
-    assert crowd.size == 1
-
-
-def test_a_house_for_one_lets_one_in() -> None:
-    assert len(enter(Crowd(1), "192.0.2.1", 1)) == 1
-
-
-def test_who_rests_longest_makes_room() -> None:
-    crowd = Crowd(3)
-    first, second, third = enter(crowd, None, 3)
-    for guest in (first, second, third):
-        crowd.rests(guest)
-    crowd.works(first)
-    crowd.rests(first)  # it was answered once more, and so rests the shortest
-    crowd.works(third)
-    assert len(enter(crowd, None, 2)) == 2
-    assert [guest.ended for guest in (first, second, third)] == [True, True, False]
-    assert enter(crowd, None, 1) == []  # of the others none was answered yet
-    assert crowd.size == 4
-
-
-def test_who_has_the_half_makes_room_itself() -> None:
-    crowd = Crowd(4)
-    (other,) = enter(crowd, "192.0.2.2", 1)
-    first, second = enter(crowd, "192.0.2.1", 2)
-    for guest in (other, first, second):
-        crowd.rests(guest)
-    assert len(enter(crowd, "192.0.2.1", 1)) == 1
-    assert [guest.ended for guest in (other, first, second)] == [False, True, False]
-
-
-def test_who_left_rests_no_more() -> None:
-    crowd = Crowd(1)
-    (gone,) = enter(crowd, None, 1)
-    crowd.leave(gone)
-    crowd.rests(gone)
-    assert len(enter(crowd, None, 2)) == 1
-    assert not gone.ended
+from unibus.http.site import UNREADABLE_AT_ONCE
 
 
 async def hello(_request: web.Request) -> web.Response:

@@ -71,6 +71,13 @@ class Limiter:
         if address is not None:
             _refuse(self._addresses.wait(address, self._clock()), "this address asks")
 
+    def charge_unreadable(self, peer: str | None) -> None:
+        """Count what nobody could read against the address `peer`: it proves nothing either. Raises RateLimited."""
+        address = self._key(peer)
+        if address is not None:
+            _refuse(self._addresses.wait(address, self._clock()), "this address asks")
+            self._addresses.charge(address, self._cost - 1, self._clock())
+
     def ends(self, request: web.Request, status: int, error: UnibusError | None, seconds: float) -> None:  # noqa: ARG002 - a Watcher's signature
         """See `Watcher.ends`: who proved nothing is counted more than once."""
         if error is not None and isinstance(error, _FROM_STRANGERS):

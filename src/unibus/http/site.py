@@ -9,9 +9,8 @@ import asyncio
 import socket
 import ssl
 import time
-from collections import Counter
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
 
 import structlog
 from aiohttp import hdrs, web
@@ -19,16 +18,18 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 from multidict import CIMultiDict
 
-from unibus.errors import HeadersTooLarge, TargetTooLong
+from unibus.errors import HeadersTooLarge, RateLimited, TargetTooLong
+from unibus.http.crowd import Crowd, Place
 from unibus.http.dispatch import Tell
+from unibus.http.door import Door, Guest
 from unibus.http.limits import Limits
 from unibus.http.nonces import HEADER, ServerNonces
 from unibus.http.problems import plain_response, problem_response, refusal
 from unibus.http.whole import Whole
 from unibus.model.rates import address_key
 from unibus.services.refusals import Allowance
+from unibus.tasks import end_tasks
 
-HANDSHAKE_SECONDS = 5.0
 UNREADABLE_AT_ONCE = 60
 """So many requests that are none are logged, and as many an hour: anybody could fill a disk with their lines."""
 SERVER = "unibus"
@@ -45,94 +46,35 @@ def telling(nonces: ServerNonces) -> Tell:
     return tell
 
 
-class Closable(Protocol):
-    """A connection, as a crowd sees it."""
+@dataclass(frozen=True, slots=True)
+class House:
+    """What all connections of one listener have in common.
 
-    def force_close(self) -> None:
-        """End it."""
-
-
-class Crowd:
-    """How many connections there are, in all and from each address. Nobody but loopback may have more than half.
-
-    Where there is no room, one that was answered and rests makes some, the longest rested first: clients keep
-    connections for a next request that often never comes, and would keep others out with them.
+    While the node is `draining` each ends with its next answer: whoever asked goes to another node by then. `noted`
+    says whether one more request that is unreadable goes into the log, and how many did not before: None if it does
+    not either. `charge` counts one against its address, or raises RateLimited. `key` says what an address counts as.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._open: dict[Closable, str | None] = {}
-        self._by_address: Counter[str | None] = Counter()
-        self._resting: dict[Closable, None] = {}
-
-    def enter(self, connection: Closable, address: str | None) -> bool:
-        """Count a connection; whether there is room for it, or was made."""
-        self._open[connection] = address
-        self._by_address[address] += 1
-        if not self._fits(address):
-            # An address that has its half makes room itself, and nobody else for it.
-            own = self._too_many(address)
-            longest = next((each for each in self._resting if not own or self._open[each] == address), None)
-            if longest is not None:
-                self.leave(longest)
-                longest.force_close()
-        return self._fits(address)
-
-    def rests(self, connection: Closable) -> None:
-        """It was answered, and may send another request or not."""
-        if connection in self._open:
-            self._resting[connection] = None
-
-    def works(self, connection: Closable) -> None:
-        """It sends another request."""
-        self._resting.pop(connection, None)
-
-    def _too_many(self, address: str | None) -> bool:
-        return address is not None and self._by_address[address] > max(1, self._most // 2)
-
-    def _fits(self, address: str | None) -> bool:
-        return len(self._open) <= self._most and not self._too_many(address)
-
-    def leave(self, connection: Closable) -> None:
-        """Count it no longer. Safe to call twice."""
-        self._resting.pop(connection, None)
-        if connection in self._open:
-            address = self._open.pop(connection)
-            self._by_address[address] -= 1
-            if not self._by_address[address]:
-                del self._by_address[address]
-
-    @property
-    def size(self) -> int:
-        """How many there are."""
-        return len(self._open)
-
-    @property
-    def overrun(self) -> bool:
-        """Whether there are so many that not even refusals can be said."""
-        return len(self._open) > 2 * self._most
+    log: structlog.stdlib.BoundLogger
+    limits: Limits
+    crowd: Crowd
+    draining: Callable[[], bool]
+    tell: Tell
+    noted: Callable[[], int | None]
+    charge: Callable[[str | None], None]
+    key: Callable[[str | None], str | None]
 
 
-class Connection(web.RequestHandler):
+class Connection(web.RequestHandler, Guest):
     """One connection. What is no HTTP request is answered with a problem, and ends the connection.
 
-    `crowded` says that it is one too many: it may send one request, soon, and is told so. While the node is `draining`
-    it ends with its next answer: whoever asked goes to another node by then. `noted` says whether one more request that
-    is unreadable goes into the log, and how many did not before: None if it does not either.
+    `crowded` says that it is one too many: it may send one request, soon, and is told so.
     """
 
-    __slots__ = ("_crowd", "_draining", "_limits", "_log", "_noted", "_ruined", "_tell", "crowded")
+    __slots__ = ("_crowd", "_entered", "_handshake", "_house", "_ruined", "crowded")
 
-    def __init__(
-        self,
-        server: web.Server,
-        log: structlog.stdlib.BoundLogger,
-        limits: Limits,
-        crowd: Crowd,
-        draining: Callable[[], bool],
-        tell: Tell,
-        noted: Callable[[], int | None],
-    ) -> None:
+    def __init__(self, server: web.Server, house: House) -> None:
+        limits = house.limits
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -144,34 +86,58 @@ class Connection(web.RequestHandler):
             auto_decompress=False,
             access_log=None,  # type: ignore[arg-type]  # aiohttp takes None for "no access log"; its types do not say so
         )
-        self._log = log
-        self._limits = limits
-        self._crowd = crowd
-        self._draining = draining
-        self._tell = tell
-        self._noted = noted
+        self._house = house
+        self._crowd = house.crowd
         self._ruined = False
+        self._entered = False
         self.crowded = False
+        self._handshake: asyncio.Task[None] | None = None
+
+    def enter(self, transport: asyncio.BaseTransport) -> bool:
+        """See `Guest.enter`."""
+        self._entered = True
+        peer = transport.get_extra_info("peername")
+        place = self._crowd.enter(self, self._house.key(peer[0] if peer else None))
+        self.crowded = place is not Place.INSIDE
+        if self.crowded:
+            self._keepalive_timeout = self._house.limits.linger_seconds
+        _end_unread(transport, self._house.limits.idle_seconds)
+        if place is Place.NONE:
+            self.leave()
+        return place is not Place.NONE
+
+    def shakes_hands(self, handshake: asyncio.Task[None]) -> None:
+        """See `Guest.shakes_hands`."""
+        self._handshake = handshake
+
+    def leave(self) -> None:
+        """See `Guest.leave`."""
+        self._crowd.leave(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let the connection in, if there is room."""
-        peer = transport.get_extra_info("peername")
-        self.crowded = not self._crowd.enter(self, address_key(peer[0] if peer else None))
-        if self.crowded:
-            self._keepalive_timeout = self._limits.linger_seconds
-        _end_unread(transport, self._limits.idle_seconds)
+        self._handshake = None
+        let_in = self._entered or self.enter(transport)
         super().connection_made(transport)
-        if self._crowd.overrun:
+        if not let_in:
             self.force_close()
 
+    def force_close(self) -> None:
+        """End it, also where it has not shaken hands yet."""
+        if self._handshake is not None:
+            self._handshake.cancel()
+        super().force_close()
+
     def data_received(self, data: bytes) -> None:
-        """Read on; a connection that rested does so no more. After what is no request nothing is read."""
-        self._crowd.works(self)
+        """Read on; who has sent a request no longer waits for one. After what is no request nothing is read."""
         if self._ruined:
             return
         super().data_received(data)
         newest = self._messages[-1][0] if self._messages else None
-        if newest is not None and not isinstance(newest, RawRequestMessage):
+        if newest is None:
+            return
+        self._crowd.works(self)
+        if not isinstance(newest, RawRequestMessage):
             # Each piece that comes after this would be an error, too, and each error would hold its piece, in a circle:
             # megabytes, until somebody looks for garbage.
             self._ruined = True
@@ -179,7 +145,7 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Make room for another."""
-        self._crowd.leave(self)
+        self.leave()
         super().connection_lost(exc)
 
     def handle_error(
@@ -194,16 +160,24 @@ class Connection(web.RequestHandler):
         _forget_where(exc)
         if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
             raise ConnectionAbortedError
-        left_out = self._noted()
-        if left_out is not None:
-            reason = type(exc).__name__
-            self._log.info("unreadable request", peer=request.remote, status=status, reason=reason, left_out=left_out)
-        answer = self._unreadable(status, exc)
+        answer = self._refused(request, status, exc)
         answer.force_close()
         return answer
 
+    def _refused(self, request: web.BaseRequest, status: int, exc: BaseException | None) -> web.Response:
+        if not self.crowded:
+            try:
+                self._house.charge(request.remote)
+            except RateLimited as error:
+                return problem_response(error)
+        left_out = self._house.noted()
+        if left_out is not None:
+            told = {"peer": request.remote, "status": status, "reason": type(exc).__name__}
+            self._house.log.info("unreadable request", **told, left_out=left_out)
+        return self._unreadable(status, exc)
+
     def _unreadable(self, status: int, exc: BaseException | None) -> web.Response:
-        limits = self._limits
+        limits = self._house.limits
         # The parser tells what was too long by nothing but the limit, and too many headers by nothing but its words.
         match exc:
             case LineTooLong(args=(_, limits.target, _)):
@@ -222,11 +196,11 @@ class Connection(web.RequestHandler):
         """Send `resp`, as a problem if it is a refusal by aiohttp itself."""
         if resp.status >= 400 and isinstance(resp, web.HTTPException):
             resp = refusal(resp)
-        if self.crowded or self._draining():
+        if self.crowded or self._house.draining():
             resp.force_close()
         # After what asks for an upgrade there may be more requests, which aiohttp reads before it answers.
         try:
-            at_once = isinstance(resp, Whole) and not self._upgraded and await resp.send(request, self._tell)
+            at_once = isinstance(resp, Whole) and not self._upgraded and await resp.send(request, self._house.tell)
         except ConnectionError:
             return resp, True
         sent = (resp, False) if at_once else await super().finish_response(request, resp, start_time)
@@ -254,21 +228,10 @@ def _end_unread(transport: asyncio.BaseTransport, seconds: float) -> None:
 class Site(web.BaseSite):
     """Serves `runner` on `host` and `port` (0: any free one; `runner.addresses` tells which), over TLS with `tls`.
 
-    While `draining`, each connection ends with its next answer. `clock` gives seconds that never go back.
+    The others are as in `House`. `clock` gives seconds that never go back.
     """
 
-    __slots__ = (
-        "_clock",
-        "_crowd",
-        "_draining",
-        "_host",
-        "_limits",
-        "_log",
-        "_port",
-        "_tell",
-        "_tls",
-        "_unreadable",
-    )
+    __slots__ = ("_host", "_house", "_port", "_shaking", "_tls")
 
     def __init__(
         self,
@@ -279,18 +242,26 @@ class Site(web.BaseSite):
         tell: Tell,
         log: structlog.stdlib.BoundLogger,
         limits: Limits,
+        charge: Callable[[str | None], None],
         tls: ssl.SSLContext | None = None,
         draining: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
+        key: Callable[[str | None], str | None] = address_key,
     ) -> None:
         super().__init__(runner)
-        self._host, self._port, self._log, self._limits = host, port, log, limits
-        self._crowd = Crowd(limits.connections)
-        self._tell = tell
-        self._tls = tls
-        self._draining = draining
-        self._clock = clock
-        self._unreadable = Allowance(UNREADABLE_AT_ONCE)
+        self._host, self._port, self._tls = host, port, tls
+        self._shaking: set[asyncio.Task[None]] = set()
+        unreadable = Allowance(UNREADABLE_AT_ONCE)
+        self._house = House(
+            log,
+            limits,
+            Crowd(limits.connections, clock),
+            draining=draining,
+            tell=tell,
+            noted=lambda: unreadable.note(clock()),
+            charge=charge,
+            key=key,
+        )
 
     @property
     def name(self) -> str:
@@ -298,23 +269,23 @@ class Site(web.BaseSite):
 
     @property
     def connections(self) -> int:
-        """How many are open."""
-        return self._crowd.size
+        """How many are open, those that shake hands among them."""
+        return len(self._house.crowd)
 
     async def start(self) -> None:
         """Listen. Raises OSError if the address is taken or not this machine's."""
         await super().start()
-        server = self._runner.server
+        server, tls = self._runner.server, self._tls
         if server is None:
             raise RuntimeError("the runner must be set up before its site starts")
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(server, self._log, self._limits, self._crowd, self._draining, self._tell, self._note),
-            self._host,
-            self._port,
-            ssl=self._tls,
-            # Whoever has not shaken hands is in no count yet, so it must not take long.
-            ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls else None,
-        )
 
-    def _note(self) -> int | None:
-        return self._unreadable.note(self._clock())
+        def connection() -> asyncio.Protocol:
+            made = Connection(server, self._house)
+            return made if tls is None else Door(made, tls, self._shaking)
+
+        self._server = await asyncio.get_running_loop().create_server(connection, self._host, self._port)
+
+    async def stop(self) -> None:
+        """Listen no more; who still shakes hands is not let in."""
+        await super().stop()
+        await end_tasks(*self._shaking)

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -35,20 +36,28 @@ def trust(authority: Authority) -> ssl.SSLContext:
     return make_context(authority.ca)
 
 
-@pytest.fixture
-async def server(authority: Authority) -> AsyncIterator[Server]:
-    """A server with TLS and room for four, to which loopback addresses are like any other."""
+@asynccontextmanager
+async def safe(authority: Authority, limits: Limits) -> AsyncIterator[Server]:
+    """A server with TLS, to which loopback addresses are like any other."""
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(*authority.server())
-    limits = Limits(connections=4)
+    limiter = Limiter(limits, lambda: 0.0, key=lambda peer: peer)
     served = serving(
         [web.get("/", hello)],
         limits=limits,
-        watchers=[Limiter(limits, lambda: 0.0)],
+        watchers=[limiter],
+        charge=limiter.charge,
         key=lambda peer: peer,
         tls=tls,
     )
     async with served as server, asyncio.timeout(20):
+        yield server
+
+
+@pytest.fixture
+async def server(authority: Authority) -> AsyncIterator[Server]:
+    """One with room for four."""
+    async with safe(authority, Limits(connections=4)) as server:
         yield server
 
 
@@ -119,6 +128,19 @@ async def test_who_is_one_too_many_is_told_so_after_the_handshake(server: Server
     assert (answer.status, answer.problem) == (503, "connections-exhausted")
     for _, writer in held:
         writer.close()
+
+
+async def test_a_handshake_costs_as_much_as_ten_requests(authority: Authority, trust: ssl.SSLContext) -> None:
+    async with safe(authority, Limits(rate_per_address=3)) as server:
+        for _ in range(3):
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=trust)
+            writer.transport.abort()
+        with pytest.raises(ConnectionError):
+            await asyncio.open_connection("127.0.0.1", server.port, ssl=trust)
+        assert [(entry["event"], entry["peer"]) for entry in server.log] == [("handshakes too often", HERE)]
+        answer = await ask(server, trust, ELSEWHERE)
+        assert answer is not None
+        assert answer.status == 200
 
 
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x02\x01\x00"])

@@ -49,7 +49,7 @@ async def limited(limits: Limits, now: list[float], *, exempt: bool = False) -> 
     """A server with the daemon's limits, to which loopback is an address like any other unless `exempt`."""
     limiter = Limiter(limits, lambda: now[0], key=address_key if exempt else lambda peer: peer)
     hellos = route(Operation("GET", "/", hello, Asker.ANYBODY, []), Deadlines(limits.request_seconds))
-    async with serving([hellos], limits=limits, watchers=[limiter], charge=limiter.charge_unreadable) as server:
+    async with serving([hellos], limits=limits, watchers=[limiter], charge=limiter.charge) as server:
         yield server
 
 

@@ -104,7 +104,7 @@ async def serve(parts: Parts, stack: AsyncExitStack) -> int:
             tell=tell,
             log=parts.log,
             limits=limits,
-            charge=limiter.charge_unreadable,
+            charge=limiter.charge,
             tls=context,
             draining=parts.draining,
         )

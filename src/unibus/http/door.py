@@ -19,8 +19,8 @@ class Guest(asyncio.Protocol):
     __slots__ = ()
 
     @abstractmethod
-    def enter(self, transport: asyncio.BaseTransport) -> bool:
-        """Be counted; whether it may come in."""
+    def knock(self, transport: asyncio.BaseTransport) -> bool:
+        """Be counted; whether it may shake hands."""
 
     @abstractmethod
     def shakes_hands(self, handshake: asyncio.Task[None]) -> None:
@@ -38,8 +38,8 @@ class Door(asyncio.Protocol):
         self._guest, self._tls, self._shaking = guest, tls, shaking
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Hand the socket on, if there is room; this transport ends."""
-        if self._guest.enter(transport):
+        """Hand the socket on, if it may shake hands; this transport ends."""
+        if self._guest.knock(transport):
             held = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
             handshake = asyncio.create_task(self._shake_hands(held), name="handshake")
             self._shaking.add(handshake)

@@ -71,8 +71,8 @@ class Limiter:
         if address is not None:
             _refuse(self._addresses.wait(address, self._clock()), "this address asks")
 
-    def charge_unreadable(self, peer: str | None) -> None:
-        """Count what nobody could read against the address `peer`: it proves nothing either. Raises RateLimited."""
+    def charge(self, peer: str | None) -> None:
+        """Count what proves nothing and costs much, such as a TLS handshake, against an address. Raises RateLimited."""
         address = self._key(peer)
         if address is not None:
             _refuse(self._addresses.wait(address, self._clock()), "this address asks")

@@ -29,5 +29,5 @@ class Limits:
     appends_per_user: int = 10  # records, which are kept for good
     append_burst: int = 2000
     rate_per_address: int = 500  # loopback is exempt: there the address is a proxy's
-    refusal_cost: int = 10  # requests that one from a stranger counts as
+    refusal_cost: int = 10  # requests that one from a stranger, or a TLS handshake, counts as
     remembered: int = 100_000  # users, and addresses, whose rate is known; less than 20 MB

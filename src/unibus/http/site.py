@@ -51,8 +51,9 @@ class House:
     """What all connections of one listener have in common.
 
     While the node is `draining` each ends with its next answer: whoever asked goes to another node by then. `noted`
-    says whether one more request that is unreadable goes into the log, and how many did not before: None if it does
-    not either. `charge` counts one against its address, or raises RateLimited. `key` says what an address counts as.
+    says whether one more unreadable request, or handshake too many, goes into the log, and how many did not before:
+    None if it does not either. `charge` counts either against its address, or raises RateLimited. `key` says what an
+    address counts as.
     """
 
     log: structlog.stdlib.BoundLogger
@@ -93,11 +94,19 @@ class Connection(web.RequestHandler, Guest):
         self.crowded = False
         self._handshake: asyncio.Task[None] | None = None
 
-    def enter(self, transport: asyncio.BaseTransport) -> bool:
-        """See `Guest.enter`."""
+    def knock(self, transport: asyncio.BaseTransport) -> bool:
+        """See `Guest.knock`."""
+        peer = _peer(transport)
+        try:
+            self._house.charge(peer)
+        except RateLimited:
+            self._note("handshakes too often", peer=peer)
+            return False
+        return self._enter(transport)
+
+    def _enter(self, transport: asyncio.BaseTransport) -> bool:
         self._entered = True
-        peer = transport.get_extra_info("peername")
-        place = self._crowd.enter(self, self._house.key(peer[0] if peer else None))
+        place = self._crowd.enter(self, self._house.key(_peer(transport)))
         self.crowded = place is not Place.INSIDE
         if self.crowded:
             self._keepalive_timeout = self._house.limits.linger_seconds
@@ -117,7 +126,7 @@ class Connection(web.RequestHandler, Guest):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let the connection in, if there is room."""
         self._handshake = None
-        let_in = self._entered or self.enter(transport)
+        let_in = self._entered or self._enter(transport)
         super().connection_made(transport)
         if not let_in:
             self.force_close()
@@ -170,11 +179,13 @@ class Connection(web.RequestHandler, Guest):
                 self._house.charge(request.remote)
             except RateLimited as error:
                 return problem_response(error)
+        self._note("unreadable request", peer=request.remote, status=status, reason=type(exc).__name__)
+        return self._unreadable(status, exc)
+
+    def _note(self, event: str, **facts: object) -> None:
         left_out = self._house.noted()
         if left_out is not None:
-            told = {"peer": request.remote, "status": status, "reason": type(exc).__name__}
-            self._house.log.info("unreadable request", **told, left_out=left_out)
-        return self._unreadable(status, exc)
+            self._house.log.info(event, **facts, left_out=left_out)
 
     def _unreadable(self, status: int, exc: BaseException | None) -> web.Response:
         limits = self._house.limits
@@ -213,6 +224,12 @@ def _forget_where(error: BaseException | None) -> None:
     """Have an error no longer hold what was being read when it was raised."""
     if error is not None:
         error.__traceback__ = None
+
+
+def _peer(transport: asyncio.BaseTransport) -> str | None:
+    """The address on the other side; None where that has gone already."""
+    found = transport.get_extra_info("peername")
+    return found[0] if found else None
 
 
 def _end_unread(transport: asyncio.BaseTransport, seconds: float) -> None:

@@ -93,4 +93,4 @@ def test_a_status_is_answered_or_reopens(headers: dict[str, str], reply: str, st
 @pytest.mark.parametrize("headers", [{"Status": "503"}, HEARTBEAT | {"Nats-Last-Consumer": "9"}], ids=str)
 def test_what_is_stored_is_a_frame_whatever_its_publisher_wrote_into_its_headers(headers: dict[str, str]) -> None:
     state = DeliveryState(0)
-    assert state.step(HERE, ack(1, 1), headers, b"one") == Frame(1, HERE, b"one")
+    assert state.step(HERE, ack(1, 1), headers, b"one") == Frame(1, HERE, b"one", 0)

@@ -8,6 +8,7 @@ from enum import Enum
 
 from unibus.cluster.ports import free_ports
 
+SIP = 4096  # bytes that a slow proxy passes on at once
 _PLACE = re.compile(rb'"nats_port":[0-9]{5}\b')
 
 
@@ -21,11 +22,17 @@ class State(Enum):
 
 
 class Proxy:
-    """Listens on a port of its own for what listens on `target`. `rewrite` changes what goes back to the client."""
+    """Listens on a port of its own for what listens on `target`. `rewrite` changes what goes back to the client.
 
-    def __init__(self, target: int, rewrite: bytes | None = None) -> None:
+    `up` and `down` are the bytes a second that it lets through from a client and to it; None is as many as there are.
+    """
+
+    def __init__(
+        self, target: int, rewrite: bytes | None = None, *, up: float | None = None, down: float | None = None
+    ) -> None:
         self._target = target
         self._rewrite = rewrite
+        self._up, self._down = up, down
         self._state = State.OPEN
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -35,6 +42,8 @@ class Proxy:
         (self.port,) = free_ports(1)
         self.taken = asyncio.Event()
         """Set when something was taken from a client in any state."""
+        self.carried = self.connections = 0
+        """Bytes taken from clients, and how often one connected."""
 
     async def start(self) -> None:
         """Listen, on the same port each time."""
@@ -66,6 +75,7 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        self.connections += 1
         self._tasks.add(task)
         self._writers.add(writer)
         try:
@@ -84,9 +94,15 @@ class Proxy:
             writer.transport.abort()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, back: bool) -> None:
-        while data := await reader.read(1 << 16):
+        rate = self._down if back else self._up
+        while data := await reader.read(1 << 16 if rate is None else SIP):
             if not back:
                 self.taken.set()
+                self.carried += len(data)
+            if rate is not None:
+                await asyncio.sleep(len(data) / rate)
+                if writer.transport.is_closing():
+                    break
             await self._opened.wait()
             if back and self._state is State.LOSING:
                 break
@@ -115,12 +131,14 @@ class ProxiedNode:
 
 
 @asynccontextmanager
-async def proxied(http_port: int, nats_port: int, count: int) -> AsyncIterator[list[ProxiedNode]]:
-    """`count` nodes before the daemon on these ports."""
+async def proxied(
+    http_port: int, nats_port: int, count: int, *, up: float | None = None, down: float | None = None
+) -> AsyncIterator[list[ProxiedNode]]:
+    """`count` nodes before the daemon on these ports; `up` and `down` slow the way to nats-server and back."""
     async with AsyncExitStack() as ending:
         nodes = []
         for _ in range(count):
-            nats = Proxy(nats_port)
+            nats = Proxy(nats_port, up=up, down=down)
             await nats.start()
             ending.push_async_callback(nats.close)
             http = Proxy(http_port, b'"nats_port":%d' % nats.port)

@@ -23,12 +23,16 @@ State = Literal["out", "asked", "doubt", "waiting", "absent", "stored"]
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """One frame on its way. `message_id` cannot be guessed before the frame is seen: it is part of its signature."""
+    """One frame on its way. `message_id` cannot be guessed before the frame is seen: it is part of its signature.
+
+    `on_way` is how many bytes were on their way with it when it was sent, itself included.
+    """
 
     frame: bytes
     batch: Batch
     expires: float
     sent: float
+    on_way: int = 0
     state: State = "out"
     message_id: str = field(init=False)
     session: bytes = field(init=False)
@@ -59,6 +63,11 @@ class Flights:
         return len(self._all)
 
     @property
+    def size(self) -> int:
+        """How many bytes of frames are on their way."""
+        return sum(len(flight.frame) for flight in self.open)
+
+    @property
     def open(self) -> list[Flight]:
         """Those that are not stored, in order."""
         return [flight for flight in self._all if flight.state != "stored"]
@@ -76,6 +85,7 @@ class Flights:
     def add(self, flight: Flight) -> None:
         """A frame that is published now."""
         self._all.append(flight)
+        flight.on_way = self.size
 
     def stored(self, flight: Flight) -> None:
         """The bus says that it has it."""

@@ -20,13 +20,14 @@ from unibus.client.batching import Batch, Batcher, Sent
 from unibus.client.connection import Connection
 from unibus.client.flights import Flight, Flights
 from unibus.client.link import Link
+from unibus.client.pace import Pace
 from unibus.client.sealer import Seal
 from unibus.crypto.encoding import load_json
 from unibus.errors import BusUnavailable, InvalidInput, LimitReached, StorageUnavailable, UnibusError, Untrusted
 from unibus.model.subjects import room_messages
 from unibus.tasks import end_tasks
 
-IN_FLIGHT = 16  # frames on their way at once
+IN_FLIGHT = 16  # frames on their way at once, of as many bytes as `pace` says
 ACK_SECONDS = 3.0  # after which a frame is sent again
 UNREADY_CAP = 1.0  # the longest pause before it is, while the bus says that it cannot store now
 DEADLINE = 60.0  # after which it has failed; well below the bus's window for de-duplication
@@ -73,6 +74,7 @@ class Outbox:
         self._loop = asyncio.get_running_loop()
         self._waiting = Batcher(self._loop)
         self._flights = Flights()
+        self._pace = Pace()
         self._check: asyncio.TimerHandle | None = None
         self._pause: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
@@ -177,9 +179,9 @@ class Outbox:
                 for flight in self._flights.due():
                     self._publish(flight, connection)
                 return
-            if len(self._flights) >= IN_FLIGHT:
+            if len(self._flights) >= IN_FLIGHT or self._flights.size >= self._pace.window:
                 return
-            batch = self._waiting.take()
+            batch = self._waiting.take(self._pace.frame)
             if batch is None:
                 return
             now = self._loop.time()
@@ -242,6 +244,7 @@ class Outbox:
         sent = [flight.sent for flight in self._flights.open if flight.state in {"out", "asked"}]
         left = min(sent, default=now) + ACK_SECONDS - now
         if sent and left <= 0:
+            self._pace.overdue()
             self._overdue()
         if len(self._flights):
             self._check = self._loop.call_later(left if left > 0 else ACK_SECONDS, self._look)
@@ -273,6 +276,8 @@ class Outbox:
         if outcome is ABSENT:
             self._flights.absent(flight, int(in_round))
         else:
+            if not self._flights.held:
+                self._pace.acknowledged(len(flight.frame), flight.on_way, self._loop.time() - flight.sent)
             self._finish(flight, outcome)
         if self._flights.held:
             self._wake.set()
@@ -299,18 +304,7 @@ class Outbox:
     def _settle(self, batch: Batch, outcome: int | UnibusError) -> None:
         if isinstance(outcome, UnibusError):
             self._failure = self._failure or outcome
-        _resolve(batch, outcome)
-
-
-def _resolve(batch: Batch, outcome: int | UnibusError) -> None:
-    if batch.done.done():
-        return
-    if isinstance(outcome, int):
-        batch.done.set_result(outcome)
-    else:
-        batch.done.set_exception(outcome)
-        # Who posted and never asks hears of it from `drain`; asyncio need not complain as well.
-        batch.done.exception()
+        batch.settle(outcome)
 
 
 def may_pass(error: UnibusError) -> bool:

@@ -34,6 +34,20 @@ def test_what_is_not_understood_is_never_passed_over(payload: bytes) -> None:
     assert takes_away(b"e30." + b64u(payload).encode() + b".AA")
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"body":{"type":"room.create","v":1},"type":"room.remove"}',
+        b'{"type":"room.remove","z":{"type":"room.create","v":1}}',
+        rb'{"type":"room.remove","z":"\"type\":\"room.create\",\"v\":1}"}',
+        b'{"type":"room.remove","v":1}',
+        b'{"type":"room.create","v":1',
+    ],
+)
+def test_only_what_stands_outermost_says_that_nothing_is_taken(payload: bytes) -> None:
+    assert takes_away(b"e30." + b64u(payload).encode() + b".AA")
+
+
 @pytest.mark.parametrize("raw", [b"", b"nothing", b"a.=.b", b"\xff.\xff.\xff"])
 def test_nor_is_what_is_no_record(raw: bytes) -> None:
     assert takes_away(raw)

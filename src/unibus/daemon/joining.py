@@ -8,7 +8,7 @@ only does not see.
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from structlog.stdlib import BoundLogger
@@ -21,6 +21,7 @@ from unibus.errors import StartRefused, StorageUnavailable
 
 if TYPE_CHECKING:
     from unibus.store.kv import KvStore
+    from unibus.store.kv_follower import NodeBeat
 
 LISTEN = 2.5
 """Seconds in which another node of this name would have spoken twice."""
@@ -46,6 +47,8 @@ class Joining:
             tls=options.tls is not None,
             route_tls=options.cluster is not None and options.cluster.tls is not None,
         )
+        self._told: Mapping[str, NodeBeat] = {}
+        self._off = 0.0
         self.draining = False
         self.joined = False
 
@@ -88,9 +91,11 @@ class Joining:
 
     def check_clock(self, kv: "KvStore") -> None:
         """Raise StorageUnavailable while this node's clock is so far off that a spent nonce could be fresh to it."""
-        off = clock_off(self.heard(kv), self._name)
-        if abs(off) > WINDOW:
-            raise StorageUnavailable(f"this node's clock is {_off(off)}: ask another one")
+        told = kv.nodes()
+        if told != self._told:  # asked at every request, and there are new words once a second
+            self._told, self._off = told, clock_off(self.heard(kv), self._name)
+        if abs(self._off) > WINDOW:
+            raise StorageUnavailable(f"this node's clock is {_off(self._off)}: ask another one")
 
     def status(self, kv: "KvStore") -> dict[str, Any]:
         """What `/healthz` shows of the other nodes, with what is wrong about them in `reasons`."""

@@ -199,6 +199,16 @@ async def test_a_nodes_nonce_put_into_what_was_signed_makes_it_another_request(b
     assert (answer.status, answer.problem) == (401, "signature-invalid")
 
 
+async def test_of_a_copy_no_body_is_waited_for(bus: Bus) -> None:
+    sign = POST | bus.named()
+    assert await bus.told(sign) == (200, None)
+    copy = request(bus.server.host, sign, {}, instead("Content-Length", "900"))
+    answer = await bus.server.send(copy)
+    assert answer is not None
+    assert (answer.status, answer.problem) == (401, "nonce-replayed")
+    assert bus.paced == [ALICE.public]
+
+
 OTHER_BODIES: dict[str, tuple[dict[str, Any], Edit]] = {
     "another": ({"body": b"hallo"}, same),
     "too large": ({}, instead("Content-Length", str(LIMIT + 1))),

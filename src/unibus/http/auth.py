@@ -46,6 +46,7 @@ _INPUT, _SIGNATURE, _DIGEST = istr("Signature-Input"), istr("Signature"), istr("
 # A Host with a slash in it would move part of the path into the authority: other request, same signed address.
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _OTHER_BODY = "the body is not the one that was signed"
+_USED = "this signed request was used before; sign it again with a new nonce"
 
 
 class Claims(Protocol):
@@ -147,6 +148,9 @@ class Authenticator:
 
     async def _body(self, request: web.BaseRequest, limit: int, signed: httpsig.Signed) -> bytes:
         try:
+            # Of a copy no body is waited for: it would take of what its signer may have on their way.
+            if signed.server_nonce and self._nonces.is_claimed(signed.server_nonce, signed.user, signed.nonce):
+                raise NonceReplayed(_USED)
             body = await self._hold_body(request, limit, signed.user)
             if httpsig.content_digest(body) != signed.digest:
                 raise SignatureInvalid(_OTHER_BODY)
@@ -176,7 +180,7 @@ class Authenticator:
             claimed = await self._claims.claim(name, signed.created + self._claim_seconds)
         if not claimed:
             self._give_back(signed)
-            raise NonceReplayed("this signed request was used before; sign it again with a new nonce")
+            raise NonceReplayed(_USED)
         if signed.server_nonce is not None:
             await self._claims.catch_up()  # a claim in the store has done so on its way
 

@@ -51,6 +51,10 @@ class ServerNonces:
         if server_nonce not in self._claims:
             raise NonceUnknown("this node does not know the nonce that it gave you (any more): sign the request again")
 
+    def is_claimed(self, server_nonce: str, user: str, nonce: str) -> bool:
+        """Whether a claim would be refused, as things are."""
+        return hash((user, nonce)) in self._claims.get(server_nonce, ())
+
     def claim(self, server_nonce: str, user: str, nonce: str) -> bool:
         """Claim `user`'s `nonce` under `server_nonce`: True once. Raises NonceUnknown."""
         self.check(server_nonce)

@@ -3,8 +3,10 @@
 import asyncio
 
 import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
 
-from unibus.client.inbox import Inbox
+from unibus.client.inbox import EACH, Inbox
 
 SILENCE = 0.2
 
@@ -45,4 +47,16 @@ async def test_one_who_gave_up_waiting_loses_nothing() -> None:
     assert getting.cancelled()
     async with asyncio.timeout(5):
         assert await inbox.get() is None
+    inbox.close()
+
+
+async def test_what_comes_faster_than_it_is_taken_is_not_kept_without_a_bound() -> None:
+    inbox = Inbox(SILENCE, most=3 * EACH + 10)
+    for data in (b"12345", bytes(5000), b"1234", b"x", b"", b""):
+        inbox.put(Msg(Client(), data=data))
+    inbox.put(None)
+    taken = [await inbox.get() for _ in range(4)]
+    assert [msg and msg.data for msg in taken] == [b"12345", b"1234", b"x", None]
+    inbox.put(Msg(Client(), data=b"as before"))
+    assert await inbox.get() is not None
     inbox.close()

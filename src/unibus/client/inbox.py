@@ -1,7 +1,8 @@
 """What has arrived of one delivery and was not handled yet, in order; and that nothing arrives any more.
 
 One message at a time must not pay for a time-out of its own: a timer that is set now and then looks whether the reader
-has been waiting for too long. Unbounded: the bus's flow control bounds what is on its way.
+has been waiting for too long. An honest bus's flow control bounds what is on its way. What another sends beyond that is
+left out, which its reader finds as a gap.
 """
 
 import asyncio
@@ -9,12 +10,18 @@ from collections import deque
 
 from nats.aio.msg import Msg
 
+EACH = 1024
+"""Bytes that a message takes besides its data."""
+MOST = 256 * 2**20
+"""Bytes that wait. Flow control lets 32 MiB be on their way, which small frames take up three times over."""
+
 
 class Inbox:
-    """One delivery's messages. `silence` is in seconds. Must be made where an event loop runs."""
+    """One delivery's messages, `most` bytes of them. `silence` is in seconds. Must be made where an event loop runs."""
 
-    def __init__(self, silence: float) -> None:
+    def __init__(self, silence: float, most: int = MOST) -> None:
         self._silence = silence
+        self._room = most
         self._loop = asyncio.get_running_loop()
         self._arrived: deque[Msg | None] = deque()
         self._waiting: asyncio.Future[None] | None = None
@@ -22,7 +29,11 @@ class Inbox:
         self._timer: asyncio.TimerHandle | None = None
 
     def put(self, msg: Msg | None) -> None:
-        """Add a message; None is the end of them."""
+        """Add a message, if there is room for it; None is the end of them."""
+        if msg is not None:
+            if len(msg.data) + EACH > self._room:
+                return
+            self._room -= len(msg.data) + EACH
         self._arrived.append(msg)
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
@@ -38,7 +49,10 @@ class Inbox:
                 await self._waiting
             finally:
                 self._waiting = None
-        return self._arrived.popleft()
+        msg = self._arrived.popleft()
+        if msg is not None:
+            self._room += len(msg.data) + EACH
+        return msg
 
     def close(self) -> None:
         """Let go of the timer. Safe to call twice."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import signal
 import sys
 from pathlib import Path
 
@@ -36,5 +35,5 @@ async def test_the_program_in_the_readme_sends_and_reads(start_node: StartNode, 
             assert await process.stdout.readline() == f"{at} ada hello bob\n".encode()
             assert (await process.stdout.readline()).endswith(b" bob the door is open\n")
     finally:
-        process.send_signal(signal.SIGINT)
+        process.kill()
         await process.communicate()

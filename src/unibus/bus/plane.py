@@ -192,9 +192,7 @@ class BusPlane:
 
         It does not reconnect, and breaks when the server goes. Raises BusUnavailable.
         """
-        if self._life is None:
-            raise BusUnavailable(f"nats-server is not there: {self._reason}")
-        return await self._life.dial()
+        return await self._alive().dial()
 
     async def announce(self, users: Collection[str], log: str, sequence: int, digest: str) -> None:
         """Tell `users` that `log` has a new head."""
@@ -230,40 +228,33 @@ class BusPlane:
         """See `services.ports.ClusterPlace`."""
         await self._alive().give_up(node)
 
-    def _alive(self) -> Life:
-        if self._life is None:
-            raise BusUnavailable(f"nats-server is not there: {self._reason}")
-        return self._life
-
     async def drop(self, room: str) -> int:
         """See `services.ports.MessageDrop`."""
-        if self._life is None:
-            raise BusUnavailable(f"the messages cannot be dropped now: {self._reason}")
-        return await self._life.drop(room)
+        return await self._alive("the messages cannot be dropped now").drop(room)
 
     async def snapshot(self, path: Path) -> StreamState:
         """See `services.ports.MessageCopies`."""
-        if self._life is None:
-            raise BusUnavailable(f"the messages cannot be copied now: {self._reason}")
-        return await self._life.snapshot(path)
+        return await self._alive("the messages cannot be copied now").snapshot(path)
 
     async def holds(self, state: StreamState) -> bool:
         """See `services.ports.MessagesPlace`."""
-        if self._life is None:
-            raise BusUnavailable(f"the messages cannot be looked at now: {self._reason}")
-        return await self._life.holds(state)
+        return await self._alive("the messages cannot be looked at now").holds(state)
 
     async def take_in(self, path: Path, state: StreamState) -> None:
         """See `services.ports.MessagesPlace`."""
-        if self._life is None:
-            raise BusUnavailable(f"the messages cannot be taken in now: {self._reason}")
-        await self._life.take_in(path, state)
+        await self._alive("the messages cannot be taken in now").take_in(path, state)
 
     async def cut(self, user: str) -> None:
         """Cut `user` off; none of its connections and deliveries is alive when this returns."""
         if self._life is not None:
             await self._life.cut(user)
         self._server.shut_out.forget(user)  # revoked: nothing more need keep them out
+
+    def _alive(self, otherwise: str = "nats-server is not there") -> Life:
+        """The life of now. Raises BusUnavailable, which begins with `otherwise`, while there is none."""
+        if self._life is None:
+            raise BusUnavailable(f"{otherwise}: {self._reason}")
+        return self._life
 
     async def _begin(self, around: Surroundings) -> Life:
         self._life = life = Life(around)

@@ -40,6 +40,7 @@ def test_what_is_not_understood_is_never_passed_over(payload: bytes) -> None:
         b'{"body":{"type":"room.create","v":1},"type":"room.remove"}',
         b'{"type":"room.remove","z":{"type":"room.create","v":1}}',
         rb'{"type":"room.remove","z":"\"type\":\"room.create\",\"v\":1}"}',
+        rb'{"type":"room.remove","z\"type":"room.create","v":1}',
         b'{"type":"room.remove","v":1}',
         b'{"type":"room.create","v":1',
     ],

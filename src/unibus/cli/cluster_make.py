@@ -24,7 +24,7 @@ def nodes(shared: Shared, base: Path) -> None:
     cluster = read_cluster(base)
     warn(cluster.warnings)
     rows = [(node.name, str(node.public), str(node.wireguard), node.user, str(node.path)) for node in cluster.nodes]
-    head = ("NODE", "PUBLIC", "WIREGUARD", "USER", "PATH")
+    head = ("node", "public", "wireguard", "user", "path")
     ports = {"http": cluster.http_port, "nats": cluster.nats_port, "routes": cluster.route_port}
     told = [dict(zip(map(str.lower, head), row, strict=True)) for row in rows]
     shared.tell(

@@ -1,6 +1,8 @@
 """Connections over TLS before they have shaken hands: none is beyond counting, and none keeps others out."""
 
 import asyncio
+import os
+import resource
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -128,6 +130,22 @@ async def test_who_is_one_too_many_is_told_so_after_the_handshake(server: Server
     assert (answer.status, answer.problem) == (503, "connections-exhausted")
     for _, writer in held:
         writer.close()
+
+
+async def test_a_connection_for_which_there_is_no_file_ends_and_is_not_counted(server: Server) -> None:
+    """A client here, a connection there, and none for what its handshake needs."""
+    free = [os.dup(0) for _ in range(3)]
+    for each in free:
+        os.close(each)
+    usual, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(free), most))
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        assert await reader.read() == b""
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (usual, most))
+    assert server.connections() == 0
+    writer.close()
 
 
 async def test_a_handshake_costs_as_much_as_ten_requests(authority: Authority, trust: ssl.SSLContext) -> None:

@@ -39,12 +39,14 @@ class Door(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Hand the socket on, if it may shake hands; this transport ends."""
-        if self._guest.knock(transport):
-            held = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        held = _second(transport.get_extra_info("socket")) if self._guest.knock(transport) else None
+        if held is not None:
             handshake = asyncio.create_task(self._shake_hands(held), name="handshake")
             self._shaking.add(handshake)
             handshake.add_done_callback(self._shaking.discard)
             self._guest.shakes_hands(handshake)
+        else:
+            self._guest.leave()
         transport.close()  # this one: the socket stays open
 
     async def _shake_hands(self, held: socket.socket) -> None:
@@ -58,3 +60,13 @@ class Door(asyncio.Protocol):
         except BaseException:
             self._guest.leave()
             raise
+
+
+def _second(held: socket.socket) -> socket.socket | None:
+    """The same socket once more, which stays open when the other is closed; None where no more files may be open."""
+    try:
+        second = socket.socket(fileno=os.dup(held.fileno()))
+    except OSError:
+        return None
+    second.setblocking(False)
+    return second

@@ -1,16 +1,20 @@
 """What a NATS client takes from a peer that is no nats-server, or that hands on what anybody wrote."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from itertools import repeat
 
 import pytest
 from nats.aio.msg import Msg
+from nats.errors import Error
 
+from unibus.crypto.nkeys import encode_seed
 from unibus.natspy import LARGEST_MESSAGE, LONGEST_LINE, Client
 
 INFO = b'INFO {"server_id":"N","version":"2.15.1","headers":true,"max_payload":1048576}\r\n'
+SEED = encode_seed("U", bytes(32))
 LAST = b"MSG a 1 4\r\nlast\r\n"
 MIB = bytes(2**20)
 
@@ -135,6 +139,41 @@ async def test_what_cannot_be_read_costs_nothing_else(odd: bytes, comes: bool) -
 async def test_what_no_nats_server_says_ends_the_connection(said: bytes) -> None:
     async with listening([said, LAST]) as (heard, _, _):
         assert await heard.get() is None
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n",
+        b"INFO " + bytes(200_000),
+        b"INFO " + b"[" * 20_000 + b"\r\n",
+        b"INFO []\r\n",
+        b"INFO 7\r\n",
+        b"INFO{}\r\n",
+        b'INFO {"connect_urls":7}\r\n',
+        b'INFO {"connect_urls":["[::1"]}\r\n',
+        b'INFO {"nonce":7,"auth_required":true}\r\n',
+        b"INFO {}\r\n-ERR \xff\r\n",
+        b"INFO {}\r\n" + bytes(200_000),
+    ],
+    ids=lambda said: str(said[:30]),
+)
+async def test_a_greeting_that_is_none_is_an_error_of_the_bus(greeting: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(4096):
+                pass
+        writer.close()
+
+    client = Client()
+    async with asyncio.timeout(20), await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(Error):
+            await client.connect(
+                url, nkeys_seed_str=SEED, allow_reconnect=False, max_reconnect_attempts=1, reconnect_time_wait=0
+            )
+        await client.close()
 
 
 @pytest.mark.parametrize("begin", [b"", b"MSG a 1 %d\r\n" % (LARGEST_MESSAGE + 1), b"HMSG a 1 9 99999999999\r\n"])

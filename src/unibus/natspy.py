@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from nats.aio.client import Client as Nats
-from nats.errors import ProtocolError
+from nats.errors import Error, ProtocolError
 from nats.protocol.parser import Parser
 
 LONGEST_LINE = 2**17
@@ -94,6 +94,14 @@ class Client(Nats):
     def __init__(self) -> None:
         super().__init__()
         self._ps = Wire(self)
+
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        except OSError:
+            raise  # a certificate that is refused is a ValueError besides
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+            raise Error(f"nats: no nats-server greets like this: {error!r}") from error
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         try:

@@ -153,6 +153,23 @@ async def test_a_link_ends_when_what_says_where_the_bus_is_makes_no_sense(server
             await bus.link.connection()
 
 
+@pytest.mark.parametrize("greeting", [b"INFO []\r\n", b"INFO " + bytes(200_000)], ids=lambda said: str(said[:9]))
+async def test_a_link_outlives_a_greeting_that_is_none(server: Server, greeting: bytes) -> None:
+    came: asyncio.Queue[None] = asyncio.Queue()
+
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.put_nowait(None)
+        writer.write(greeting)
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as listening:
+        server.nats_port = listening.sockets[0].getsockname()[1]
+        async with asyncio.timeout(20), connect(server.url, BOB) as bus:
+            bus.link.start()
+            for _ in range(2):
+                await came.get()
+
+
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
 async def test_a_link_outlives_a_control_plane_that_stumbles(server: Server, fake: FakeNats, status: int) -> None:
     async with asyncio.timeout(20), connect(server.url, BOB, deadline=0.3) as bus:

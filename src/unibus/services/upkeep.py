@@ -60,6 +60,10 @@ async def _sweep(
     while True:
         try:
             ready()
+        except (StorageUnavailable, BusUnavailable):  # `/readyz` says why
+            await asyncio.sleep(min(every, SWEEP_AGAIN))
+            continue
+        try:
             ours = ours or await _is_ours(store, what, every, clock)
             if ours:
                 await work()

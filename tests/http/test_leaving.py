@@ -57,14 +57,16 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     data_dir, source = tmp_path / "data", tmp_path / "source"
     source.write_bytes(bytes(SIZE))
     daemon = Daemon(await spawn(data_dir), data_dir)
-    await daemon.ready()
-    place = Place(daemon.url, data_dir)
-    await place.found()
-    async with place.enter("ada") as ada:
-        room = await ada.create_room("ops")
-        blob = await room.put_blob(source, "source")
-        yield Scene(daemon, ada.id, f"/v1/rooms/{room.id}/blobs/{blob}")
-    assert await daemon.stop() == 0
+    try:
+        await daemon.ready()
+        place = Place(daemon.url, data_dir)
+        await place.found()
+        async with place.enter("ada") as ada:
+            room = await ada.create_room("ops")
+            blob = await room.put_blob(source, "source")
+            yield Scene(daemon, ada.id, f"/v1/rooms/{room.id}/blobs/{blob}")
+    finally:
+        await daemon.stop()
 
 
 async def test_who_leaves_a_download_counts_as_gone(scene: Scene) -> None:

@@ -42,3 +42,23 @@ async def test_a_users_key_is_no_operators(tmp_path: Path) -> None:
     assert nats_servers(told.data_dir) == []
     async with Node(replace(told, nats_operators=(identity("nobody").user,))) as node:
         assert (await node.health())["bus"]["operator"] is True
+
+
+async def test_what_a_node_owns_and_that_ends_by_itself_fails_it(tmp_path: Path) -> None:
+    async def fails() -> None:
+        raise ValueError("a watchdog that nobody feeds any more")
+
+    async def ends() -> None: ...
+
+    async def stays() -> None:
+        await asyncio.Event().wait()
+
+    for part, error in ((fails, ValueError), (ends, RuntimeError)):
+        async with Node(options(tmp_path / part.__name__)) as node:
+            staying, going = asyncio.create_task(stays()), asyncio.create_task(part())
+            node.own(staying)
+            node.own(going)
+            with pytest.raises(error):
+                await asyncio.wait_for(node.failed, 5)
+            assert not staying.done()
+        assert staying.cancelled()

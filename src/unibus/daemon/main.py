@@ -125,15 +125,9 @@ async def _serve(options: Options, hangups: asyncio.Event, manager: Manager) -> 
         manager.tell(READY="1")
         where = f"http {options.http_host}:{node.http_port}, nats {options.nats_host}:{node.bus.client_port}"
         informing = manager.keep_informed(node.bus.status, lambda bus: status(where, bus), time.monotonic)
-        tasks = [
-            asyncio.create_task(_renew_at(hangups, node, manager), name="certificate renewal"),
-            asyncio.create_task(informing, name="watchdog"),
-        ]
-        try:
-            await asyncio.wait([node.failed])
-        finally:
-            for task in tasks:
-                task.cancel()
+        node.own(asyncio.create_task(_renew_at(hangups, node, manager), name="certificate renewal"))
+        node.own(asyncio.create_task(informing, name="watchdog"))
+        await asyncio.wait([node.failed])
         error = node.failed.exception()
         if isinstance(error, UnibusError):
             raise error

@@ -270,12 +270,12 @@ class Node:
         following = Following(self.books, self.bus, self._take_up, self._followed)
         kv.heard(following.heard)
         kv.heard(self._heard)
-        self._own(asyncio.create_task(following.run(), name="following"))
-        self._own(asyncio.create_task(recount_blobs(self.blobs), name="blobs count"))
+        self.own(asyncio.create_task(following.run(), name="following"))
+        self.own(asyncio.create_task(recount_blobs(self.blobs), name="blobs count"))
         parts = sweep_parts(kv, kv.sweep_parts, time.time, self.books.check_current)
-        self._own(asyncio.create_task(parts, name="parts upkeep"))
+        self.own(asyncio.create_task(parts, name="parts upkeep"))
         if self._engine.link is not None:
-            self._own(asyncio.create_task(self._engine.link.run(), name="blob link"))
+            self.own(asyncio.create_task(self._engine.link.run(), name="blob link"))
         joining = asyncio.create_task(self._joining.join(kv, self._take_up_first), name="joining")
         self._tasks.append(joining)
         joining.add_done_callback(self._joining_ended)
@@ -301,7 +301,7 @@ class Node:
             "abandoned upkeep": free_abandoned(self.store, self.abandoned, time.time, self.books.check_current),
             "retention upkeep": drop_old_messages(self.store, self.bus, time.time, self.books.check_current),
         }.items():
-            self._own(asyncio.create_task(work, name=name))
+            self.own(asyncio.create_task(work, name=name))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -320,6 +320,11 @@ class Node:
 
     def _bootstrap(self) -> str | None:
         return None if self.founded else self.data_dir.bootstrap_token()
+
+    def own(self, task: asyncio.Task[None]) -> None:
+        """Have `task` run as long as this node does. That it ends by itself is a failure of the node."""
+        self._tasks.append(task)
+        task.add_done_callback(self._part_failed)
 
     async def renew_certificate(self) -> None:
         """Take up certificates that were renewed on disk; connections and routes stay. What fails is logged."""
@@ -375,10 +380,6 @@ class Node:
             draining=self._joining.draining,
             clock=_refusal(self._check_clock),
         )
-
-    def _own(self, task: asyncio.Task[None]) -> None:
-        self._tasks.append(task)
-        task.add_done_callback(self._part_failed)
 
     async def _end_tasks(self) -> None:
         await end_tasks(*self._tasks)

@@ -49,6 +49,10 @@ class Wire(Parser):
                 self._coming = None
                 await self.nc._process_msg(sid, subject, reply, payload, shown or None)  # noqa: SLF001 - its parser
 
+    def half(self, sid: int) -> int:
+        """How many bytes are here of a message to the subscription `sid` that is not all here."""
+        return len(self.buf) if self._coming is not None and self._coming[0] == sid else 0
+
     async def _take(self, line: bytes) -> None:
         client = self.nc
         kind, _, rest = line.partition(b" ")

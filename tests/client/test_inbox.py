@@ -37,6 +37,32 @@ async def test_silence_is_counted_from_when_the_reader_began_to_wait() -> None:
     inbox.close()
 
 
+async def test_a_message_that_is_coming_is_no_silence_and_one_that_stopped_is() -> None:
+    inbox, loop = Inbox(SILENCE), asyncio.get_running_loop()
+    begin, whole = loop.time(), 3 * SILENCE
+    inbox.half = lambda: int(min(loop.time() - begin, whole) * 1000)
+    with pytest.raises(TimeoutError):
+        await inbox.get()
+    assert loop.time() - begin >= whole
+    inbox.close()
+
+
+async def test_an_answer_is_waited_for_while_the_delivery_comes() -> None:
+    inbox, loop = Inbox(SILENCE), asyncio.get_running_loop()
+    for step in range(1, 8):
+        loop.call_later(step * SILENCE / 2, inbox.put, None)
+    assert await inbox.unless_silent(asyncio.sleep(3 * SILENCE, b"here")) == b"here"
+
+
+async def test_an_answer_is_not_waited_for_when_nothing_comes() -> None:
+    inbox, loop = Inbox(SILENCE), asyncio.get_running_loop()
+    inbox.put(None)
+    begin = loop.time()
+    with pytest.raises(TimeoutError):
+        await inbox.unless_silent(asyncio.sleep(50 * SILENCE, b"late"))
+    assert loop.time() - begin < 25 * SILENCE
+
+
 async def test_one_who_gave_up_waiting_loses_nothing() -> None:
     inbox = Inbox(SILENCE)
     getting = asyncio.ensure_future(inbox.get())

@@ -40,6 +40,16 @@ T = TypeVar("T")
 log = logging.getLogger("unibus.client")
 
 
+class _Reading(natspy.Wire):
+    """Whatever is read is a sign of life: over a slow link the answer to a PING is behind it."""
+
+    async def parse(self, data: bytes = b"") -> None:
+        """See `Wire.parse`."""
+        if data:
+            self.nc._pings_outstanding = 0  # noqa: SLF001 - what nats-py does for a PONG
+        await super().parse(data)
+
+
 class Client(natspy.Client):
     """nats-py's client for one identity. Given a seed, nats-py signs whatever the server sends; here, only nonces.
 
@@ -49,6 +59,7 @@ class Client(natspy.Client):
 
     def __init__(self, key: SigningKey) -> None:
         super().__init__()
+        self._reading = self._ps = _Reading(self)
         self._public_nkey = key.public
         self._key = key
 
@@ -79,6 +90,10 @@ class Client(natspy.Client):
         Only status messages show their headers. Nothing is ever dropped.
         """
         return await self.subscribe(subject, cb=partial(_handed, take), pending_msgs_limit=-1, pending_bytes_limit=-1)
+
+    def half(self, subscription: Subscription) -> int:
+        """How many bytes have come of the next message to `subscription`; 0 while none is on its way."""
+        return self._reading.half(subscription._id)  # noqa: SLF001 - nats-py shows it nowhere else
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         found = self._subs.get(sid)

@@ -7,8 +7,12 @@ left out, which its reader finds as a gap.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from nats.aio.msg import Msg
+
+from unibus.tasks import end_tasks
 
 EACH = 1024
 """Bytes that a message takes besides its data."""
@@ -17,7 +21,10 @@ MOST = 256 * 2**20
 
 
 class Inbox:
-    """One delivery's messages, `most` bytes of them. `silence` is in seconds. Must be made where an event loop runs."""
+    """One delivery's messages, `most` bytes of them. `silence` is in seconds. Must be made where an event loop runs.
+
+    `half` is how many bytes are here of a message that is not all here: while they become more, nobody is silent.
+    """
 
     def __init__(self, silence: float, most: int = MOST) -> None:
         self._silence = silence
@@ -27,6 +34,9 @@ class Inbox:
         self._waiting: asyncio.Future[None] | None = None
         self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._put = 0
+        self._seen = (0, 0)
+        self.half: Callable[[], int] = int
 
     def put(self, msg: Msg | None) -> None:
         """Add a message, if there is room for it; None is the end of them."""
@@ -35,6 +45,7 @@ class Inbox:
                 return
             self._room -= len(msg.data) + EACH
         self._arrived.append(msg)
+        self._put += 1
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
@@ -42,6 +53,7 @@ class Inbox:
         """The next message. Raises TimeoutError when none has come since `silence` after this was called."""
         if not self._arrived:
             self._since = self._loop.time()
+            self._more()
             self._waiting = self._loop.create_future()
             if self._timer is None:
                 self._timer = self._loop.call_later(self._silence, self._look)
@@ -53,6 +65,21 @@ class Inbox:
         if msg is not None:
             self._room += len(msg.data) + EACH
         return msg
+
+    async def unless_silent(self, asking: Coroutine[Any, Any, bytes]) -> bytes:
+        """What `asking` gives. Raises TimeoutError when neither it nor anything of the delivery comes for `silence`.
+
+        A delivery begins before the answer to who asked for it, which over a slow link is behind megabytes.
+        """
+        asked = asyncio.ensure_future(asking)
+        self._more()
+        try:
+            while not (await asyncio.wait({asked}, timeout=self._silence))[0]:
+                if not self._more():
+                    raise TimeoutError
+            return await asked
+        finally:
+            await end_tasks(asked)
 
     def close(self) -> None:
         """Let go of the timer. Safe to call twice."""
@@ -66,5 +93,12 @@ class Inbox:
         left = self._since + self._silence - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)
+        elif self._more():
+            self._timer = self._loop.call_later(self._silence, self._look)
         else:
             self._waiting.set_exception(TimeoutError())
+
+    def _more(self) -> bool:
+        """Whether anything has come since this was last asked."""
+        before, self._seen = self._seen, (self._put, self.half())
+        return self._seen != before

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 
 from nats.errors import Error as NatsError
 
@@ -44,7 +45,7 @@ from unibus.errors import (
 from unibus.model.problem import from_problem
 from unibus.model.subjects import control, delivery, room_messages
 
-OPEN_SECONDS = 5.0
+OPEN_SECONDS = 60.0  # for the answer to who asks for a delivery, while that delivery comes
 REOPEN_CAP = 1.0  # the longest pause before a delivery is asked for again
 
 
@@ -138,10 +139,13 @@ class Reader:
     @asynccontextmanager
     async def _delivery(self, connection: Connection, after: int | None) -> AsyncGenerator[DeliveryState, None]:
         token = b64u(secrets.token_bytes(16))
-        subscription = await connection.nats.hear(delivery(self._user, token), self._inbox.put)
+        inbox = self._inbox
+        subscription = await connection.nats.hear(delivery(self._user, token), inbox.put)
+        inbox.half = partial(connection.nats.half, subscription)
         try:
             request = dump_json({"room": self._room, "token": token, "after": after})
-            start = read_opened(await connection.request(control(self._user, "deliver"), request, OPEN_SECONDS))
+            asking = connection.request(control(self._user, "deliver"), request, OPEN_SECONDS)
+            start = read_opened(await inbox.unless_silent(asking))
             if after is not None and start != after:
                 raise LogRolledBack(
                     f"the bus begins after frame {start} and not after {after}: frames are lost or withheld"

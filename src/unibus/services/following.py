@@ -23,8 +23,8 @@ from unibus.services.ports import BusEffects
 AGAIN = 0.5  # seconds
 
 _TAKES_AWAY = (UserRevoke, RoomRemove, RoomLeave, RoomSetRole, RoomArchive)
-# How the payloads that `write_record` makes end. What ends a JSON text is outermost in it, no member stands twice, and a
-# quotation mark right after a comma begins a name or ends a text: what follows would be no JSON there.
+# How the payloads that `write_record` makes end. What ends a JSON text is outermost in it, no member stands twice, and
+# a quotation mark right after a comma begins a name or ends a text: what follows would be no JSON there.
 _TAKES_NOTHING = tuple(f',"type":"{kind}","v":1}}'.encode() for kind, body in TYPES.items() if body not in _TAKES_AWAY)
 
 log = structlog.stdlib.get_logger("unibus.following")

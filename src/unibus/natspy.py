@@ -44,7 +44,8 @@ class Wire(Parser):
                 sid, subject, reply, headers, size = self._coming
                 if len(buffer) < size + 2:
                     return
-                shown, payload = bytes(buffer[:headers]), bytes(buffer[headers:size])
+                with memoryview(buffer) as seen:  # so that nothing is copied twice
+                    shown, payload = bytes(seen[:headers]), bytes(seen[headers:size])
                 del buffer[: size + 2]
                 self._coming = None
                 await self.nc._process_msg(sid, subject, reply, payload, shown or None)  # noqa: SLF001 - its parser

@@ -138,6 +138,7 @@ async def test_messages_travel_over_tls_and_health_reads_it_back(safe: Safe) -> 
     shown = await fetch_health(safe.url, 5, safe.tls)
     assert (shown["status"], shown["tls"], shown["bus"]["tls"]) == ("ok", True, True)
     assert shown["tls_expires"].startswith("20")
+    assert "tls_until" not in shown["bus"]  # the same, in seconds
     assert str(shown["bus"]["websocket"]).startswith("wss://127.0.0.1:")
     view = await safe.view()
     assert (view["nats_tls"], isinstance(view["nats_ws_port"], int)) == (True, True)

@@ -97,7 +97,7 @@ def health(
         "route_tls": cluster.get("route_tls"),
         "route_tls_expires": _day(route_end) if route_end is not None else None,
         "store": {key: value for key, value in store.items() if key != "reasons"},
-        "bus": {key: value for key, value in bus.items() if key not in ("reasons", "cluster")},
+        "bus": {key: value for key, value in bus.items() if key not in ("reasons", "cluster", "tls_until")},
         "cluster": {**cluster, "nodes": nodes["nodes"]} if nodes is not None and cluster else None,
     }
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unibus.client.batching import MAX_MESSAGE, PIECE
-from unibus.client.pace import BEGIN, LARGEST, MOST, Pace
+from unibus.client.pace import BEGIN, FAST, LARGEST, MOST, Pace
 
 FRAMES = 200
 ACK_SECONDS = 3.0
@@ -29,6 +29,13 @@ def test_over_a_fast_way_frames_become_as_large_as_they_may() -> None:
     over(300e6, 0.001, pace)
     assert pace.window == MOST
     assert pace.frame == LARGEST
+
+
+def test_what_is_posted_at_once_is_one_frame_once_the_way_is_known_to_be_fast() -> None:
+    pace = Pace()
+    while pace.window < FAST:
+        pace.acknowledged(pace.frame, pace.window, 0.001)
+    assert pace.frame >= FAST
 
 
 def test_a_long_way_is_no_slow_one() -> None:

@@ -11,7 +11,8 @@ from unibus.client.batching import PIECE
 LARGEST = 900 * 1024  # bytes of messages in one frame; whatever is larger is one message
 MOST = 4 * 2**20  # bytes on their way at once
 BEGIN = 4 * PIECE
-SHARE = 4  # a frame is this part of what may be on its way: the next is made while earlier ones are stored
+FAST = 2 * BEGIN  # so much may only be on its way once that much was acknowledged at once
+SHARE = 2  # until then a frame is this part of what may be on its way, so that a slow way shows before it is full
 EASY = 0.25  # seconds of waiting behind others, up to which more is put on its way
 HARD = 1.0  # … from which it is less
 
@@ -25,8 +26,11 @@ class Pace:
 
     @property
     def frame(self) -> int:
-        """How many bytes of messages go into one frame, if more than one message does."""
-        return max(PIECE, min(LARGEST, self.window // SHARE))
+        """How many bytes of messages go into one frame, if more than one message does.
+
+        Each frame costs everybody who reads it a signature to verify: where the bus is fast, all that waits is one.
+        """
+        return max(PIECE, min(LARGEST, self.window if self.window >= FAST else self.window // SHARE))
 
     def acknowledged(self, size: int, on_way: int, seconds: float) -> None:
         """A frame of `size` bytes took so long; `on_way` is what was on its way with it when it was sent, in bytes."""
@@ -35,7 +39,7 @@ class Pace:
         waited = seconds - self._quickest
         if waited >= HARD:
             self.window = max(PIECE, min(self.window, int(on_way * EASY / waited)))
-        elif waited <= EASY and on_way * 2 >= self.window:
+        elif waited <= EASY and seconds < HARD and on_way * 2 >= self.window:
             self.window = min(MOST, self.window + size)
 
     def overdue(self) -> None:

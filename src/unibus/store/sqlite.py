@@ -6,6 +6,7 @@ them. Must never answer for anything that is not on disk.
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -19,12 +20,13 @@ from unibus.store.port import Append, Counts, Entry
 from unibus.store.schema import STEPS, Step, prepare
 from unibus.store.snapshot import write_snapshot
 from unibus.store.sqlite_commit import STATEMENTS
-from unibus.store.sqlite_errors import CLOSED, Condition, unavailable
+from unibus.store.sqlite_errors import CLOSED, Condition, primary_code, unavailable
 from unibus.store.sqlite_plan import Add, Adds, Claim, Forget, Probe
 from unibus.store.sqlite_writer import Writer
 
 BUSY_TIMEOUT = 5.0  # seconds
 WAL_KEPT = 64 * 1024 * 1024  # bytes of the write-ahead log that stay allocated after a burst
+_AGAIN = 0.01  # seconds
 LARGEST = 2**63 - 1  # SQLite's largest integer
 SYNCHRONOUS = ("off", "normal", "full", "extra")
 
@@ -214,11 +216,25 @@ def _for_writing(path: Path, busy_timeout: float, settings: Iterable[str]) -> sq
     )
     try:
         for setting in settings:
-            db.execute(f"PRAGMA {setting}")
+            _set(db, setting, busy_timeout)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _set(db: sqlite3.Connection, setting: str, busy_timeout: float) -> None:
+    # For the change to another journal SQLite itself does not wait: two that make it would wait for each other.
+    until = time.monotonic() + busy_timeout
+    while True:
+        try:
+            db.execute(f"PRAGMA {setting}")
+        except sqlite3.OperationalError as error:
+            if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+            time.sleep(_AGAIN)
+        else:
+            return
 
 
 def _settings(db: sqlite3.Connection) -> tuple[str, int]:
